@@ -1,0 +1,245 @@
+package ext4
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sort"
+)
+
+const (
+	maxDirSize = 1 << 31 // bytes
+	maxName    = 255
+)
+
+// Entry is one name in a directory. It is an fs.DirEntry.
+type Entry struct {
+	f    *FS
+	name string
+	ino  uint32
+	dir  uint32 // inode of the directory, for messages
+}
+
+// Name implements fs.DirEntry.
+func (e *Entry) Name() string { return e.name }
+
+// IsDir implements fs.DirEntry. An unreadable inode is no directory.
+func (e *Entry) IsDir() bool { return e.Type().IsDir() }
+
+// Type implements fs.DirEntry.
+func (e *Entry) Type() fs.FileMode {
+	n, err := e.f.inode(e.ino)
+	if err != nil {
+		return fs.ModeIrregular
+	}
+	return n.FileMode().Type()
+}
+
+// Info implements fs.DirEntry.
+func (e *Entry) Info() (fs.FileInfo, error) {
+	n, err := e.f.inode(e.ino)
+	if err != nil {
+		return nil, fmt.Errorf("stat %q in directory inode %d: %w", e.name, e.dir, err)
+	}
+	return info{e.name, n}, nil
+}
+
+// Stat is Info without the wrapping.
+func (e *Entry) Stat() (*Stat, error) {
+	n, err := e.f.inode(e.ino)
+	if err != nil {
+		return nil, fmt.Errorf("stat %q in directory inode %d: %w", e.name, e.dir, err)
+	}
+	s := n.Stat
+	return &s, nil
+}
+
+// Open opens a regular file.
+func (e *Entry) Open() (*File, error) {
+	n, err := e.f.inode(e.ino)
+	if err != nil {
+		return nil, err
+	}
+	if n.kind() != modeRegular {
+		return nil, fmt.Errorf("open %q: %w", e.name, errNotRegular)
+	}
+	return e.f.openFile(n, e.name)
+}
+
+// ReadLink returns the target of a symbolic link.
+func (e *Entry) ReadLink() (string, error) {
+	n, err := e.f.inode(e.ino)
+	if err != nil {
+		return "", err
+	}
+	return e.f.readLink(n)
+}
+
+// Xattrs returns the extended attributes, by their full names.
+func (e *Entry) Xattrs() (map[string][]byte, error) {
+	n, err := e.f.inode(e.ino)
+	if err != nil {
+		return nil, err
+	}
+	return e.f.xattrs(n)
+}
+
+var errNotRegular = errors.New("not a regular file")
+
+// entries lists a directory without . and .., sorted by name.
+func (f *FS) entries(n *inode) ([]*Entry, error) {
+	var list []*Entry
+	seen := map[string]bool{}
+	err := f.eachEntry(n, func(name []byte, ino uint32) bool {
+		if s := string(name); s != "." && s != ".." && !seen[s] {
+			seen[s] = true
+			list = append(list, &Entry{f, s, ino, n.Ino})
+		}
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read directory inode %d: %w", n.Ino, err)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].name < list[j].name })
+	return list, nil
+}
+
+// maxCachedDir is the size of the largest directory whose names are kept, in
+// bytes; lookups in larger ones read it anew.
+const maxCachedDir = 4 << 20
+
+// lookup finds one name in a directory.
+func (f *FS) lookup(n *inode, name string) (uint32, error) {
+	names, ok := f.dirCache.get(n.Ino)
+	if !ok {
+		names = map[string]uint32{}
+		if err := f.eachEntry(n, func(have []byte, ino uint32) bool {
+			if n.Size <= maxCachedDir || string(have) == name {
+				names[string(have)] = ino
+			}
+			return true
+		}); err != nil {
+			return 0, fmt.Errorf("read directory inode %d: %w", n.Ino, err)
+		}
+		if n.Size <= maxCachedDir {
+			f.dirCache.put(n.Ino, names)
+		}
+	}
+	ino, ok := names[name]
+	if !ok {
+		return 0, fs.ErrNotExist
+	}
+	return ino, nil
+}
+
+// eachEntry calls fn for every name in a directory until it returns false. The
+// nodes of a hash tree look like empty entries and pass by themselves.
+func (f *FS) eachEntry(n *inode, fn func(name []byte, ino uint32) bool) error {
+	if n.flags&flagEncrypt != 0 {
+		return errors.New("the directory is encrypted")
+	}
+	if n.Size > maxDirSize {
+		return corrupt("a directory of %d bytes", n.Size)
+	}
+	if n.flags&flagInline != 0 {
+		return f.inlineEntries(n, fn)
+	}
+	file, err := f.openFile(n, "directory")
+	if err != nil {
+		return err
+	}
+	if n.Size%f.block != 0 {
+		return corrupt("a directory of %d bytes in blocks of %d", n.Size, f.block)
+	}
+	block := make([]byte, f.block)
+	for off := int64(0); off < n.Size; off += f.block {
+		if _, err := file.ReadAt(block, off); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if err := f.verifyDirBlock(n, block, off == 0); err != nil {
+			return err
+		}
+		if more, err := f.blockEntries(block, fn); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// blockEntries calls fn for the names in one block of a directory.
+func (f *FS) blockEntries(p []byte, fn func(name []byte, ino uint32) bool) (bool, error) {
+	le := binary.LittleEndian
+	for off := 0; off+8 <= len(p); {
+		ino, length, nameLen := le.Uint32(p[off:]), int(le.Uint16(p[off+4:])), int(p[off+6])
+		if length == 0 && len(p) == 65536 || length == 0xffff { // of 64 KiB blocks
+			length = 65536
+		}
+		if f.incompat&incompatFiletype == 0 {
+			nameLen = int(le.Uint16(p[off+6:]))
+		}
+		if length < 8 || length%4 != 0 || length > len(p)-off || nameLen > length-8 {
+			return false, corrupt("a directory entry of %d bytes with a name of %d", length, nameLen)
+		}
+		if ino != 0 && nameLen > 0 {
+			name := p[off+8:][:nameLen]
+			if !validName(name) {
+				return false, corrupt("the name %q in a directory", name)
+			}
+			if !fn(name, ino) {
+				return false, nil
+			}
+		}
+		off += length
+	}
+	return true, nil
+}
+
+// validName refuses names that could lead elsewhere.
+func validName(name []byte) bool {
+	if len(name) > maxName {
+		return false
+	}
+	for _, c := range name {
+		if c == 0 || c == '/' {
+			return false
+		}
+	}
+	return true
+}
+
+// verifyDirBlock checks the checksum at the end of a directory block; the
+// blocks of a hash tree carry another kind, verified in their place.
+func (f *FS) verifyDirBlock(n *inode, p []byte, first bool) error {
+	if f.roCompat&roMetadataCsum == 0 {
+		return nil
+	}
+	le := binary.LittleEndian
+	tail := p[len(p)-12:]
+	if le.Uint32(tail) == 0 && le.Uint16(tail[4:]) == 12 && tail[7] == 0xDE {
+		if got, want := crc(n.csumSeed, p[:len(p)-12]), le.Uint32(tail[8:]); got != want {
+			return corrupt("checksum of a directory block is %08x, want %08x", got, want)
+		}
+		return nil
+	}
+	if n.flags&flagIndex == 0 {
+		return corrupt("a directory block without its checksum")
+	}
+	offset := 8 // of count and limit
+	if first {
+		offset = 32
+	}
+	limit, count := int(le.Uint16(p[offset:])), int(le.Uint16(p[offset+2:]))
+	end := offset + 8*limit
+	if count > limit || end+8 > len(p) {
+		return corrupt("a hash tree node of %d entries", limit)
+	}
+	sum := crc(n.csumSeed, p[:offset+8*count])
+	sum = crc(sum, p[end:end+4])
+	sum = crc(sum, []byte{0, 0, 0, 0})
+	if want := le.Uint32(p[end+4:]); sum != want {
+		return corrupt("checksum of a hash tree node is %08x, want %08x", sum, want)
+	}
+	return nil
+}

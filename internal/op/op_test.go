@@ -1,0 +1,125 @@
+package op
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func yes() *bool { b := true; return &b }
+
+func TestEnvelopeCarriesEveryKind(t *testing.T) {
+	full := map[string]Operation{
+		"packages": &Packages{Install: []string{"curl"}, Remove: []string{"nano"}, Update: true},
+		"run":      &Run{Script: "true", Environment: map[string]Secret{"A": {Value: "v", Name: "N", Version: "1"}}},
+		"file":     &File{Path: "/etc/motd", Content: "x", Mode: "0600", Owner: "root", Group: "adm"},
+		"copy":     &Copy{Source: "s", Destination: "/d", Owner: "o", Group: "g", Payload: "0"},
+		"delete":   &Delete{Paths: []string{"/tmp/*"}},
+		"user":     &User{Name: "deploy", UID: 1, Group: "g", Groups: []string{"sudo"}, Shell: "/bin/sh", Home: "/h", System: true},
+		"password": &Password{User: "root", Password: Secret{Value: "v", Name: "N"}, Hash: "$y$", Locked: true},
+		"ssh_key":  &SSHKey{User: "root", Keys: []string{"k"}},
+		"hostname": &Hostname{Name: "h"}, "timezone": &Timezone{Zone: "UTC"},
+		"service": &Service{Name: "ssh", Enabled: yes(), Masked: true}, "sysprep": &Sysprep{Operations: []string{"machine-id"}},
+		"bootloader": &Bootloader{}, "agent": &Agent{},
+	}
+	for _, k := range kinds {
+		want, ok := full[k.make().Kind()]
+		if !ok {
+			t.Errorf("no example of kind %s", k.make().Kind())
+			continue
+		}
+		for i := range reflect.ValueOf(want).Elem().NumField() {
+			if reflect.ValueOf(want).Elem().Field(i).IsZero() {
+				t.Errorf("the example of %s leaves field %d empty", want.Kind(), i)
+			}
+		}
+		text, err := json.Marshal(Envelope{want})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Envelope
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got.Operation); diff != "" {
+			t.Errorf("%s: %s", want.Kind(), diff)
+		}
+	}
+}
+
+func TestEnvelopeRefusesWhatItDoesNotKnow(t *testing.T) {
+	for _, text := range []string{`{"kind":"explode"}`, `{"kind":"run","arguments":{"script":1}}`, `[]`} {
+		if err := json.Unmarshal([]byte(text), &Envelope{}); err == nil {
+			t.Errorf("%s was accepted", text)
+		}
+	}
+}
+
+func TestSecretsStayHidden(t *testing.T) {
+	run := Run{Script: "true", Environment: map[string]Secret{"TOKEN": {Value: "hunter2", Name: "TOKEN"}}}
+	for _, text := range []string{fmt.Sprint(run), fmt.Sprintf("%v", run), fmt.Sprintf("%+v", run), fmt.Sprintf("%#v", run.Environment), fmt.Sprintf("%s", run.Environment["TOKEN"])} {
+		if strings.Contains(text, "hunter2") {
+			t.Errorf("the value shows in %s", text)
+		}
+	}
+	if got := Secrets(&run, &Password{Password: Secret{Value: "literal"}}); len(got) != 1 || got[0] != "hunter2" {
+		t.Errorf("Secrets = %q", got)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	key := "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== me@here"
+	for _, c := range []struct {
+		o     Operation
+		field string // of the only problem; "-" for none
+	}{
+		{&Packages{}, ""},
+		{&Packages{Install: []string{"curl", "g++", "libc6:i386", "nginx=1.22*"}}, "-"},
+		{&Packages{Install: []string{"--allow-unauthenticated"}}, "install"},
+		{&Packages{Remove: []string{"a;b"}}, "remove"},
+		{&Run{Script: " \n"}, "script"},
+		{&Run{Script: "true", Environment: map[string]Secret{"a b": {}}}, "environment"},
+		{&File{Path: "etc/motd"}, "path"},
+		{&File{Path: "/etc/../../x"}, "path"},
+		{&File{Path: "/"}, "path"},
+		{&File{Path: "/etc/motd", Mode: "0644", Owner: "0", Group: "adm"}, "-"},
+		{&File{Path: "/etc/motd", Mode: "644x"}, "mode"},
+		{&File{Path: "/etc/motd", Mode: "10000"}, "mode"},
+		{&File{Path: "/etc/motd", Owner: "a:b"}, "owner"},
+		{&Copy{Source: "", Destination: "/srv"}, "source"},
+		{&Copy{Source: "x", Destination: "srv"}, "destination"},
+		{&Delete{}, "paths"},
+		{&Delete{Paths: []string{"/tmp/*", "/"}}, "paths"},
+		{&User{Name: "Root"}, "name"},
+		{&User{Name: "deploy", UID: -1}, "uid"},
+		{&User{Name: "deploy", UID: 1500, Groups: []string{"sudo"}, Shell: "/bin/bash"}, "-"},
+		{&Password{User: "root"}, ""},
+		{&Password{User: "root", Hash: "$6$x$y", Locked: true}, ""},
+		{&Password{User: "root", Password: Secret{Value: "a\n"}}, "password"},
+		{&Password{User: "root", Hash: "secret"}, "hash"},
+		{&SSHKey{User: "root", Keys: []string{key, `from="10.0.0.1" ` + key}}, "-"},
+		{&SSHKey{User: "root", Keys: []string{"-----BEGIN OPENSSH PRIVATE KEY-----"}}, "keys"},
+		{&Hostname{Name: "web-1.example.org"}, "-"},
+		{&Hostname{Name: "-web"}, "name"},
+		{&Hostname{Name: strings.Repeat("a.", 127) + "abc"}, "name"},
+		{&Timezone{Zone: "Europe/Berlin"}, "-"},
+		{&Timezone{Zone: "../../etc/passwd"}, "zone"},
+		{&Service{Name: "ssh"}, ""},
+		{&Service{Name: "ssh", Enabled: yes(), Masked: true}, "masked"},
+		{&Service{Name: "a b", Masked: true}, "name"},
+		{&Sysprep{Operations: []string{"machine-id"}}, "-"},
+		{&Sysprep{Operations: []string{"machine-di"}}, "operations"},
+	} {
+		problems := c.o.Check()
+		switch {
+		case c.field == "-" && len(problems) > 0:
+			t.Errorf("%s %+v: %v, want no problem", c.o.Kind(), c.o, problems)
+		case c.field != "-" && (len(problems) != 1 || problems[0].Field != c.field):
+			t.Errorf("%s %+v: %v, want one at %q", c.o.Kind(), c.o, problems, c.field)
+		}
+	}
+}

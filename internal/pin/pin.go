@@ -1,0 +1,175 @@
+// Package pin reads and writes the lock file: for every outside thing that a
+// definition names, which bytes were meant. It is a text made for review. How
+// the bytes are found and verified is left to package source.
+//
+// The format, a header and then one paragraph a pin, sorted by name:
+//
+//	# herdbook.lock 1: what the definition's outside names stood for. Commit this file.
+//
+//	apt http://deb.debian.org/debian bookworm
+//		url    http://deb.debian.org/debian/dists/bookworm/InRelease
+//		sha256 3f5b…
+//		dated  Sat, 06 Sep 2025 11:22:40 UTC
+//
+// A pin's name stands at the start of its line; its fields follow, each behind
+// one tab: url, sha256 and, if the thing carries a date of its own, dated.
+package pin
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"herdbook/internal/digest"
+)
+
+const header = "# herdbook.lock 1: what the definition's outside names stood for. Commit this file."
+
+// maxSize bounds a lock file, in bytes.
+const maxSize = 4 << 20
+
+// Pin fixes one outside name.
+type Pin struct {
+	Name   string        // what the definition means, such as "apt MIRROR SUITE"
+	URL    string        // where the bytes were found
+	Digest digest.Digest // of the bytes
+	Dated  string        // the date the thing gives itself, for the reader; may be empty
+}
+
+// AptName is the name of an apt repository's suite in the lock file.
+func AptName(mirror, suite string) string {
+	return "apt " + strings.TrimRight(mirror, "/") + " " + suite
+}
+
+// Lock is the content of a lock file. It is immutable; the zero value is empty.
+type Lock struct {
+	pins map[string]Pin
+}
+
+// Get returns the pin of a name.
+func (l Lock) Get(name string) (Pin, bool) {
+	p, ok := l.pins[name]
+	return p, ok
+}
+
+// With returns a lock that holds p in place of any pin of the same name.
+func (l Lock) With(p Pin) Lock {
+	pins := maps.Clone(l.pins)
+	if pins == nil {
+		pins = map[string]Pin{}
+	}
+	pins[p.Name] = p
+	return Lock{pins}
+}
+
+// Only returns a lock without the pins that names does not list.
+func (l Lock) Only(names []string) Lock {
+	pins := map[string]Pin{}
+	for _, name := range names {
+		if p, ok := l.pins[name]; ok {
+			pins[name] = p
+		}
+	}
+	return Lock{pins}
+}
+
+// Format returns the text of the lock file. Equal locks have equal texts.
+func (l Lock) Format() []byte {
+	var b bytes.Buffer
+	fmt.Fprintln(&b, header)
+	for _, name := range slices.Sorted(maps.Keys(l.pins)) {
+		p := l.pins[name]
+		fmt.Fprintf(&b, "\n%s\n\turl    %s\n\tsha256 %s\n", p.Name, p.URL, p.Digest)
+		if p.Dated != "" {
+			fmt.Fprintf(&b, "\tdated  %s\n", p.Dated)
+		}
+	}
+	return b.Bytes()
+}
+
+// Parse reads the text of a lock file. Errors name the line.
+func Parse(text []byte) (Lock, error) {
+	if len(text) > maxSize {
+		return Lock{}, fmt.Errorf("parse lock file: %d bytes, more than the %d it may have", len(text), maxSize)
+	}
+	p := parser{pins: map[string]Pin{}}
+	scanner := bufio.NewScanner(bytes.NewReader(text))
+	scanner.Buffer(nil, maxSize)
+	for number := 1; scanner.Scan(); number++ {
+		if err := p.line(scanner.Text()); err != nil {
+			return Lock{}, fmt.Errorf("parse lock file: line %d: %w", number, err)
+		}
+	}
+	if err := p.end(); err != nil {
+		return Lock{}, fmt.Errorf("parse lock file: at the end: %w", err)
+	}
+	return Lock{p.pins}, nil
+}
+
+type parser struct {
+	pins    map[string]Pin
+	current *Pin
+	started bool
+}
+
+func (p *parser) line(line string) error {
+	if !p.started {
+		p.started = true
+		if line != header {
+			return fmt.Errorf("want %q: written by another version of herdbook, or not a lock file", header)
+		}
+		return nil
+	}
+	switch {
+	case line == "" || strings.HasPrefix(line, "#"):
+		return nil
+	case !strings.HasPrefix(line, "\t"):
+		if err := p.end(); err != nil {
+			return err
+		}
+		p.current = &Pin{Name: line}
+		return nil
+	case p.current == nil:
+		return fmt.Errorf("a field before any name")
+	}
+	return p.field(line[1:])
+}
+
+func (p *parser) field(field string) error {
+	key, value, _ := strings.Cut(field, " ")
+	value = strings.TrimSpace(value)
+	switch key {
+	case "url":
+		p.current.URL = value
+	case "sha256":
+		d, err := digest.Parse(value)
+		if err != nil {
+			return err
+		}
+		p.current.Digest = d
+	case "dated":
+		p.current.Dated = value
+	default:
+		return fmt.Errorf("unknown field %q", key)
+	}
+	return nil
+}
+
+// end files the pin that was being read.
+func (p *parser) end() error {
+	if p.current == nil {
+		return nil
+	}
+	if p.current.Digest == "" || p.current.URL == "" {
+		return fmt.Errorf("%s: url or sha256 is missing", p.current.Name)
+	}
+	if _, twice := p.pins[p.current.Name]; twice {
+		return fmt.Errorf("%s stands twice", p.current.Name)
+	}
+	p.pins[p.current.Name] = *p.current
+	p.current = nil
+	return nil
+}

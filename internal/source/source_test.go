@@ -1,0 +1,299 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	"go.uber.org/goleak"
+
+	"herdbook/internal/digest"
+	"herdbook/internal/event"
+	"herdbook/internal/pin"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
+}
+
+var content = bytes.Repeat([]byte("herdbook "), 300000)
+
+func TestFileFetchesAndVerifies(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	}))
+	defer server.Close()
+	local := filepath.Join(t.TempDir(), "served")
+	if err := os.WriteFile(local, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{server.URL + "/x", "file://" + local} {
+		for _, have := range []int{0, 1, 1 << 20, len(content)} {
+			path := filepath.Join(t.TempDir(), "x")
+			if have > 0 {
+				if err := os.WriteFile(path+".part", content[:have], 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := (&Fetcher{}).File(context.Background(), address, path, digest.Of(content)); err != nil {
+				t.Errorf("%s, %d bytes there: %v", address, have, err)
+				continue
+			}
+			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%s, %d bytes there: content differs (%v)", address, have, err)
+			}
+		}
+	}
+}
+
+func TestFileGoesOnWhereItWasCut(t *testing.T) {
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Header.Get("Range"))
+		if len(asked) == 1 { // the connection breaks half-way
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			w.Write(content[:1<<20])
+			panic(http.ErrAbortHandler)
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	}))
+	defer server.Close()
+	path := filepath.Join(t.TempDir(), "x")
+	f := &Fetcher{}
+	if err := f.File(context.Background(), server.URL, path, digest.Of(content)); err == nil {
+		t.Fatal("a transfer that was cut is no error")
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal("half a file appeared under its name")
+	}
+	if err := f.File(context.Background(), server.URL, path, digest.Of(content)); err != nil {
+		t.Fatal(err)
+	}
+	if len(asked) != 2 || !strings.HasPrefix(asked[1], "bytes=") || asked[1] == "bytes=0-" {
+		t.Errorf("asked for the ranges %q", asked)
+	}
+}
+
+func TestFileRefusesWhatDoesNotMatch(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write(content) // knows no ranges
+	}))
+	defer server.Close()
+	path := filepath.Join(t.TempDir(), "x")
+	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(nil)); !errors.Is(err, digest.ErrMismatch) {
+		t.Errorf("got %v", err)
+	}
+	for _, name := range []string{path, path + ".part"} {
+		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s was left behind", name)
+		}
+	}
+	// A server without ranges: what was there is not doubled.
+	if err := os.WriteFile(path+".part", content[:5], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(content)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGetErrors(t *testing.T) {
+	release := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/gone", http.NotFound)
+	mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "x", http.StatusBadGateway) })
+	mux.HandleFunc("/large", func(w http.ResponseWriter, r *http.Request) { w.Write(content) })
+	mux.HandleFunc("/hang", func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("a little"))
+		w.(http.Flusher).Flush()
+		<-release
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	defer close(release)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+
+	f := &Fetcher{Stall: 100 * time.Millisecond}
+	for _, c := range []struct {
+		address, want string
+		is            error
+	}{
+		{server.URL + "/gone", "404", ErrNotFound},
+		{server.URL + "/broken", "502", errUnreachable},
+		{server.URL + "/large", "more than the 1000 bytes", nil},
+		{server.URL + "/hang", "sent nothing for too long", errStalled},
+		{"http://" + closed.Addr().String(), "connection refused", errUnreachable},
+		{"ftp://example.org/x", "only http:, https: and file:", nil},
+		{"file:///no/such/file", "not found", ErrNotFound},
+		{"://", "not a URL", nil},
+	} {
+		_, err := f.Get(context.Background(), c.address, 1000)
+		if err == nil || !strings.Contains(err.Error(), c.want) || c.is != nil && !errors.Is(err, c.is) {
+			t.Errorf("%s: %v, want %q", c.address, err, c.want)
+		}
+	}
+}
+
+// archive signs InRelease texts with a key of its own.
+type archive struct {
+	key     *openpgp.Entity
+	keyring string
+	release string // what is served; signed by key unless raw
+	raw     bool
+	now     time.Time
+}
+
+func newArchive(t *testing.T) *archive {
+	t.Helper()
+	key, err := openpgp.NewEntity("test archive", "", "archive@example.org", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := key.Serialize(&b); err != nil {
+		t.Fatal(err)
+	}
+	a := &archive{key: key, keyring: filepath.Join(t.TempDir(), "keys.gpg"), now: time.Now()}
+	if err := os.WriteFile(a.keyring, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	a.release = "Suite: stable\nCodename: bookworm\nDate: Sat, 06 Sep 2025 11:22:40 UTC\n"
+	return a
+}
+
+func (a *archive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/debian/dists/bookworm/InRelease" {
+		http.NotFound(w, r)
+		return
+	}
+	if a.raw {
+		fmt.Fprint(w, a.release)
+		return
+	}
+	s, err := clearsign.Encode(w, a.key.PrivateKey, nil)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Fprint(s, a.release)
+	s.Close()
+}
+
+func TestRelease(t *testing.T) {
+	a := newArchive(t)
+	server := httptest.NewServer(a)
+	defer server.Close()
+	suite := Suite{Mirror: server.URL + "/debian/", Name: "bookworm", Keyring: a.keyring}
+	good := a.release
+	other := newArchive(t)
+	for _, c := range []struct {
+		name, want string // want "" is success
+		change     func(*archive, *Suite)
+	}{
+		{"good", "", func(*archive, *Suite) {}},
+		{"stable by its other name", "", func(a *archive, _ *Suite) { a.release = strings.Replace(good, "bookworm", "oldstable", 1) + "Codename: bookworm\n" }},
+		{"wrong key", "bad signature", func(_ *archive, s *Suite) { s.Keyring = other.keyring }},
+		{"no signature", "not a clear-signed text", func(a *archive, _ *Suite) { a.raw = true }},
+		{"another suite", "calls itself", func(a *archive, _ *Suite) { a.release = strings.ReplaceAll(good, "bookworm", "trixie") }},
+		{"expired", "a stale mirror", func(a *archive, _ *Suite) { a.release = good + "Valid-Until: Sat, 13 Sep 2025 11:22:40 UTC\n" }},
+		{"not there", `does the mirror carry the suite "sarge"`, func(_ *archive, s *Suite) { s.Name = "sarge" }},
+		{"no keyring", "read the archive's keys", func(_ *archive, s *Suite) { s.Keyring = "/no/such/keys" }},
+	} {
+		mine, s := *a, suite
+		c.change(&mine, &s)
+		*a, mine = mine, *a
+		p, err := (&Fetcher{}).Release(context.Background(), s, a.now)
+		*a = mine
+		switch {
+		case c.want == "" && (err != nil || p.Dated == "" || p.Digest == "" || p.Name != "apt "+server.URL+"/debian bookworm"):
+			t.Errorf("%s: %+v, %v", c.name, p, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestReleaseRefusesTextOutsideTheSignature(t *testing.T) {
+	a := newArchive(t)
+	var signed bytes.Buffer
+	w, err := clearsign.Encode(&signed, a.key.PrivateKey, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(w, a.release)
+	w.Close()
+	server := httptest.NewServer(a)
+	defer server.Close()
+	a.raw = true
+	for _, text := range []string{"Codename: evil\n" + signed.String(), signed.String() + "\nCodename: evil\n"} {
+		a.release = text
+		_, err := (&Fetcher{}).Release(context.Background(), Suite{Mirror: server.URL + "/debian", Name: "bookworm", Keyring: a.keyring}, a.now)
+		if err == nil || !strings.Contains(err.Error(), "outside the signature") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestResolveAsksWhenItIsDue(t *testing.T) {
+	a := newArchive(t)
+	asked := 0
+	down := false
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		if down {
+			http.Error(w, "down", http.StatusServiceUnavailable)
+			return
+		}
+		a.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	suite := Suite{Mirror: server.URL + "/debian", Name: "bookworm", Keyring: a.keyring}
+	notices := 0
+	r := &Resolver{Seen: t.TempDir(), Now: a.now, Sink: func(e event.Event) { notices++ }}
+	resolve := func(lock pin.Lock, policy Refresh, wantAsked int) pin.Lock {
+		t.Helper()
+		asked = 0
+		lock, err := r.Resolve(context.Background(), lock, []Wanted{{suite, policy}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asked != wantAsked {
+			t.Errorf("%s: asked %d times, want %d", policy, asked, wantAsked)
+		}
+		return lock
+	}
+	stray := pin.Pin{Name: "apt elsewhere sid", URL: "u", Digest: digest.Of(nil)}
+	lock := resolve(pin.Lock{}.With(stray), Never, 1)
+	if _, ok := lock.Get(stray.Name); ok {
+		t.Error("a pin that nothing wants was kept")
+	}
+	resolve(lock, Never, 0)
+	resolve(lock, Daily, 0)
+	resolve(lock, Always, 1)
+	r.Now = a.now.Add(25 * time.Hour)
+	resolve(lock, Daily, 1)
+	r.Force = true
+	resolve(lock, Never, 1)
+	r.Force = false
+	down = true
+	if got := resolve(lock, Always, 1); string(got.Format()) != string(lock.Format()) || notices != 1 {
+		t.Errorf("a mirror that is down should leave the pin and give one notice, gave %d", notices)
+	}
+	if _, err := r.Resolve(context.Background(), pin.Lock{}, []Wanted{{suite, Daily}}); err == nil {
+		t.Error("a mirror that is down and not pinned is no error")
+	}
+}
