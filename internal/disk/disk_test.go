@@ -1,0 +1,304 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func needTool(t testing.TB, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err == nil {
+		return
+	}
+	if os.Getenv("HERDBOOK_CI") != "" {
+		t.Fatal(name + " is not installed")
+	}
+	t.Skip(name + " is not installed")
+}
+
+func run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	needTool(t, name)
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// scribble writes some patterns into an image with qemu-io.
+func scribble(t testing.TB, path string, seed int64) {
+	random := rand.New(rand.NewSource(seed))
+	var commands []string
+	for range 40 {
+		commands = append(commands, "-c", fmt.Sprintf("write -P %d %d %d", 1+random.Intn(255), random.Intn(60<<20)&^511, 512*(1+random.Intn(400))))
+	}
+	commands = append(commands, "-c", fmt.Sprintf("write -z %d %d", random.Intn(60<<20)&^65535, 3<<16), "-c", fmt.Sprintf("discard %d %d", random.Intn(60<<20)&^65535, 2<<16))
+	run(t, "qemu-io", append(append([]string{"-f", "qcow2"}, commands...), path)...)
+}
+
+// compareWithQEMU compares an image, byte for byte, with what QEMU reads of it.
+func compareWithQEMU(t *testing.T, path string) {
+	t.Helper()
+	raw := filepath.Join(t.TempDir(), "raw")
+	run(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
+	want, err := os.ReadFile(raw)
+	must(t, err)
+	image, err := Open(path, QCOW2)
+	must(t, err)
+	defer image.Close()
+	if image.Size() != int64(len(want)) {
+		t.Fatalf("%d bytes, want %d", image.Size(), len(want))
+	}
+	got, err := io.ReadAll(io.NewSectionReader(image, 0, image.Size()))
+	must(t, err)
+	if !bytes.Equal(got, want) {
+		t.Error("read in order: other bytes than QEMU's")
+	}
+	random := rand.New(rand.NewSource(2))
+	for range 300 {
+		p := make([]byte, 1+random.Intn(300000))
+		off := random.Int63n(image.Size())
+		n, err := image.ReadAt(p, off)
+		if !bytes.Equal(p[:n], want[off:][:n]) || n < len(p) && (off+int64(n) != image.Size() || err != io.EOF) {
+			t.Fatalf("ReadAt(%d bytes, %d) = %d, %v: other bytes than QEMU's", len(p), off, n, err)
+		}
+	}
+}
+
+func TestQCOW2ReadsAsQEMUDoes(t *testing.T) {
+	needTool(t, "qemu-img")
+	for name, options := range map[string]string{
+		"v3": "compat=1.1", "v2": "compat=0.10", "512": "cluster_size=512", "2M": "cluster_size=2M", "zstd": "compression_type=zstd",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			base, top := filepath.Join(dir, "base"), filepath.Join(dir, "top")
+			run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, base, "64M")
+			scribble(t, base, 1)
+			compareWithQEMU(t, base)
+			packed := filepath.Join(dir, "packed")
+			run(t, "qemu-img", "convert", "-c", "-f", "qcow2", "-O", "qcow2", "-o", options, base, packed)
+			compareWithQEMU(t, packed)
+			// An overlay that is larger than what it stands on.
+			must(t, CreateOverlay(t.Context(), top, "packed", QCOW2, 65<<20))
+			scribble(t, top, 3)
+			compareWithQEMU(t, top)
+		})
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	needTool(t, "qemu-img")
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	run(t, "qemu-img", "create", "-q", "-f", "qcow2", at("good"), "64M")
+	good, err := os.ReadFile(at("good"))
+	must(t, err)
+	change := func(name string, edit func(p []byte)) {
+		p := bytes.Clone(good)
+		edit(p)
+		must(t, os.WriteFile(at(name), p, 0o644))
+	}
+	change("clusters", func(p []byte) { p[23] = 40 })
+	change("huge", func(p []byte) { p[24] = 0x7f })
+	change("l1", func(p []byte) { p[40] = 1 })
+	change("features", func(p []byte) { p[79] |= 0x80 })
+	change("corrupt", func(p []byte) { p[79] |= 2 })
+	change("external", func(p []byte) { p[79] |= 4 })
+	run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "self", at("self"), "64M")
+	run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "/no/such/file", at("gone"), "64M")
+	run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "vmdk", "-b", "good", at("vmdk"), "64M")
+	must(t, os.WriteFile(at("short"), good[:50], 0o644))
+	must(t, os.WriteFile(at("text"), bytes.Repeat([]byte("no image "), 1000), 0o644))
+	for name, want := range map[string]string{
+		"clusters": "clusters of 2^40", "huge": "bytes", "l1": "first-level table", "features": "does not know", "corrupt": "marked it so",
+		"external": "in another file", "self": "behind itself", "gone": "no such file", "vmdk": "none that herdbook reads", "short": "too short", "text": "no qcow2 image",
+	} {
+		if _, err := Open(at(name), QCOW2); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+var testParts = []Partition{
+	{Number: 1, Start: 1 << 20, Size: 1 << 20, Type: "21686148-6449-6E6F-744E-656564454649", ID: "0f3c2b1a-0000-8000-8000-000000000001", Name: "bios"},
+	{Number: 2, Start: 2 << 20, Size: 64 << 20, Type: "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", ID: "0f3c2b1a-0000-8000-8000-000000000002", Name: "esp"},
+	{Number: 5, Start: 66 << 20, Size: 20 << 20, Type: "0FC63DAF-8483-4772-8E79-3D69D8477DE4", ID: "0f3c2b1a-0000-8000-8000-000000000003", Name: "rööt"},
+}
+
+// gptDisk makes a raw disk with testParts.
+func gptDisk(t testing.TB) (path string, size int64) {
+	t.Helper()
+	path, size = filepath.Join(t.TempDir(), "disk"), 100<<20
+	f, err := os.Create(path)
+	must(t, err)
+	must(t, f.Truncate(size))
+	must(t, WriteGPT(f, size, "0f3c2b1a-0000-8000-8000-00000000000f", testParts))
+	must(t, FormatFAT32(io.NewOffsetWriter(f, 2<<20), 64<<20, "esp", 0xABCD1234))
+	must(t, f.Close())
+	return path, size
+}
+
+func TestGPTIsCleanAndReadBack(t *testing.T) {
+	path, size := gptDisk(t)
+	if out := run(t, "sgdisk", "-v", path); !strings.Contains(out, "No problems found") {
+		t.Errorf("sgdisk: %s", out)
+	}
+	if out := run(t, "sfdisk", "-V", path); !strings.Contains(out, "No errors detected") {
+		t.Errorf("sfdisk: %s", out)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	for _, damage := range []string{"none", "first header"} {
+		if damage != "none" {
+			_, err := f.WriteAt([]byte("xxxxxxxx"), 512)
+			must(t, err)
+		}
+		table, err := ReadTable(f, size)
+		must(t, err)
+		if diff := cmp.Diff(&Table{Kind: "gpt", ID: "0f3c2b1a-0000-8000-8000-00000000000f", Partitions: testParts}, table); diff != "" {
+			t.Errorf("damage: %s: %s", damage, diff)
+		}
+	}
+	_, err = f.WriteAt([]byte("xxxxxxxx"), size-512)
+	must(t, err)
+	if _, err := ReadTable(f, size); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("both headers damaged: %v", err)
+	}
+}
+
+func TestFAT32IsCleanAndUsable(t *testing.T) {
+	path, _ := gptDisk(t)
+	esp := filepath.Join(t.TempDir(), "esp")
+	run(t, "dd", "if="+path, "of="+esp, "bs=1M", "skip=2", "count=64", "status=none")
+	run(t, "fsck.vfat", "-n", esp)
+	run(t, "mmd", "-i", esp, "::EFI")
+	run(t, "mcopy", "-i", esp, "/etc/passwd", "::EFI/passwd")
+	run(t, "fsck.vfat", "-n", esp)
+	f, err := os.Open(esp)
+	must(t, err)
+	defer f.Close()
+	if id, ok := FATSerial(f); !ok || id != "ABCD-1234" {
+		t.Errorf("serial %q, %v", id, ok)
+	}
+}
+
+func TestMBRWithLogicalPartitions(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	must(t, os.WriteFile(path, nil, 0o644))
+	must(t, os.Truncate(path, 100<<20))
+	cmd := exec.Command("sfdisk", "-q", path)
+	needTool(t, "sfdisk")
+	cmd.Stdin = strings.NewReader("label: dos\nlabel-id: 0x1234abcd\nstart=2048, size=20480, type=83, bootable\nstart=22528, size=100000, type=5\nstart=24576, size=20480, type=82\nstart=47104, size=20480, type=83\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	table, err := ReadTable(f, 100<<20)
+	must(t, err)
+	want := &Table{Kind: "mbr", ID: "1234abcd", Partitions: []Partition{
+		{Number: 1, Start: 2048 * 512, Size: 20480 * 512, Type: "0x83", ID: "1234abcd-01", Active: true},
+		{Number: 2, Start: 22528 * 512, Size: 100000 * 512, Type: "0x05", ID: "1234abcd-02"},
+		{Number: 5, Start: 24576 * 512, Size: 20480 * 512, Type: "0x82", ID: "1234abcd-05"},
+		{Number: 6, Start: 47104 * 512, Size: 20480 * 512, Type: "0x83", ID: "1234abcd-06"},
+	}}
+	if diff := cmp.Diff(want, table); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := ReadTable(bytes.NewReader(make([]byte, 1<<20)), 1<<20); !errors.Is(err, ErrNoTable) {
+		t.Errorf("zeros: %v", err)
+	}
+}
+
+func TestFlatten(t *testing.T) {
+	needTool(t, "qemu-img")
+	dir := t.TempDir()
+	base, top, flat := filepath.Join(dir, "a,b:c"), filepath.Join(dir, "top"), filepath.Join(dir, "json:{x}")
+	run(t, "qemu-img", "create", "-q", "-f", "qcow2", filepath.Join(dir, "plain"), "64M")
+	scribble(t, filepath.Join(dir, "plain"), 1)
+	must(t, os.Rename(filepath.Join(dir, "plain"), base))
+	must(t, CreateOverlay(t.Context(), top, base, QCOW2, 0))
+	must(t, Flatten(t.Context(), top, flat, FlattenOptions{Compress: true}))
+	a, err := Open(top, QCOW2)
+	must(t, err)
+	defer a.Close()
+	b, err := Open(flat, QCOW2)
+	must(t, err)
+	defer b.Close()
+	x, _ := io.ReadAll(io.NewSectionReader(a, 0, a.Size()))
+	y, _ := io.ReadAll(io.NewSectionReader(b, 0, b.Size()))
+	if len(x) != 64<<20 || !bytes.Equal(x, y) {
+		t.Error("the flat image has other bytes")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	gone := filepath.Join(dir, "gone")
+	if err := Flatten(ctx, top, gone, FlattenOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if left, _ := filepath.Glob(gone + "*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func FuzzReadTable(f *testing.F) {
+	path, _ := gptDisk(f)
+	whole, err := os.ReadFile(path)
+	must(f, err)
+	f.Add(whole[:34*512])
+	f.Fuzz(func(t *testing.T, p []byte) {
+		table, err := ReadTable(bytes.NewReader(p), 100<<20)
+		if err != nil {
+			return
+		}
+		for _, part := range table.Partitions {
+			if part.Start < 0 || part.Size <= 0 || part.Start+part.Size > 100<<20 {
+				t.Errorf("partition %+v lies outside the disk", part)
+			}
+		}
+	})
+}
+
+func FuzzQCOW2(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "x")
+	run(f, "qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=512", path, "1M")
+	run(f, "qemu-io", "-f", "qcow2", "-c", "write -P 7 0 3000", path)
+	whole, err := os.ReadFile(path)
+	must(f, err)
+	f.Add(whole)
+	f.Fuzz(func(t *testing.T, p []byte) {
+		q, err := newQCOW2(bytes.NewReader(p), int64(len(p)))
+		if err != nil {
+			return
+		}
+		buffer := make([]byte, 64<<10)
+		for off := int64(0); off < min(q.size, 1<<20); off += int64(len(buffer)) {
+			if _, err := q.ReadAt(buffer, off); err != nil && err != io.EOF {
+				return
+			}
+		}
+	})
+}

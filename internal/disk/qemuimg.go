@@ -1,0 +1,115 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// ErrNoQEMUImg says that qemu-img is not installed.
+var ErrNoQEMUImg = errors.New("qemu-img is not installed: apt-get install qemu-utils")
+
+// qemuImg runs qemu-img; it is killed when ctx ends.
+func qemuImg(ctx context.Context, args ...string) ([]byte, error) {
+	path, err := exec.LookPath("qemu-img")
+	if err != nil {
+		return nil, ErrNoQEMUImg
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.WaitDelay = 5 * time.Second
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("qemu-img %s: %w: %s", args[0], err, strings.TrimSpace(said.String()))
+	}
+	return out.Bytes(), nil
+}
+
+// node names an image with its format in QEMU's JSON syntax, in which no
+// character of a path has a meaning.
+func node(path string, format Format) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(map[string]any{
+		"driver": format,
+		"file":   map[string]any{"driver": "file", "filename": absolute},
+	})
+	return "json:" + string(text), err
+}
+
+// CreateOverlay makes an empty qcow2 image at path that stands on backing, whose
+// name is recorded as given: a relative one counts from path's directory. It
+// costs milliseconds, whatever the size of backing. If size is 0 it is that of
+// backing.
+func CreateOverlay(ctx context.Context, path, backing string, format Format, size int64) error {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("create overlay %s: %w", path, err)
+	}
+	args := []string{"create", "-q", "-f", "qcow2", "-b", backing, "-F", string(format), absolute}
+	if size > 0 {
+		args = append(args, fmt.Sprint(size))
+	}
+	if _, err := qemuImg(ctx, args...); err != nil {
+		return fmt.Errorf("create overlay %s on %s: %w", path, backing, err)
+	}
+	return nil
+}
+
+// FlattenOptions say how an image is written anew. The zero value makes a qcow2
+// image without compression out of a qcow2 image.
+type FlattenOptions struct {
+	SourceFormat Format // default qcow2
+	Format       Format // default qcow2
+	Compress     bool   // with zstd, qcow2 only
+}
+
+// Flatten copies what an image and all behind it hold into one file at dst,
+// which appears whole or not at all. Zeros become holes.
+func Flatten(ctx context.Context, src, dst string, o FlattenOptions) (err error) {
+	if o.SourceFormat == "" {
+		o.SourceFormat = QCOW2
+	}
+	if o.Format == "" {
+		o.Format = QCOW2
+	}
+	from, err := node(src, o.SourceFormat)
+	if err != nil {
+		return fmt.Errorf("flatten %s: %w", src, err)
+	}
+	to, err := filepath.Abs(dst)
+	if err != nil {
+		return fmt.Errorf("flatten %s: %w", src, err)
+	}
+	to += ".tmp"
+	args := []string{"convert", "-q", "-O", string(o.Format), "-m", "16", "-W"}
+	if o.Compress {
+		args = append(args, "-c", "-o", "compression_type=zstd")
+	}
+	if _, err := qemuImg(ctx, append(args, from, to)...); err != nil {
+		return errors.Join(fmt.Errorf("flatten %s: %w", src, err), removeIfThere(to))
+	}
+	if err := os.Rename(to, dst); err != nil {
+		return errors.Join(fmt.Errorf("flatten %s: %w", src, err), removeIfThere(to))
+	}
+	return nil
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
