@@ -1,0 +1,210 @@
+// Package agent is herdbook's program in a guest: PID 1 of the workshop, where
+// it mounts the image, carries out operations and unmounts it, and a service of
+// a booted image, where it watches the boot and runs a test's commands. It
+// takes one job from the wire and gives one result; there is one way out,
+// whatever happens.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"herdbook/internal/guest"
+	"herdbook/internal/op"
+	"herdbook/internal/wire"
+)
+
+const beat = 5 * time.Second
+
+// Run is the whole life of the agent. It returns only in a booted guest, and
+// there when the machine is about to power off.
+func Run() error {
+	workshop := os.Getpid() == 1
+	if workshop {
+		if err := begin(); err != nil {
+			fmt.Fprintln(os.Stderr, "herdbook-agent:", err)
+			return powerOff()
+		}
+	}
+	err := serve(workshop)
+	if err != nil {
+		// Nobody heard it over the wire; the console is all that is left.
+		fmt.Fprintln(os.Stderr, "herdbook-agent:", err)
+	}
+	return errors.Join(err, powerOff())
+}
+
+// serve has the conversation.
+func serve(workshop bool) error {
+	port, err := openPort()
+	if err != nil {
+		return err
+	}
+	defer port.Close()
+	g, job, err := wire.Accept(port, beat)
+	if err != nil {
+		return err
+	}
+	return g.Finish(work(workshop, job, g))
+}
+
+// work does the job; a panic is a failure like any other.
+func work(workshop bool, job wire.Job, g *wire.Guest) (result wire.Result) {
+	defer func() {
+		if p := recover(); p != nil {
+			result = wire.Result{Error: fmt.Sprintf("the agent panicked: %v\n%s", p, debug.Stack())}
+		}
+		result.Error = guest.Redact(result.Error, job.Redact)
+	}()
+	if !workshop {
+		return inspectBoot(job, g)
+	}
+	result, err := inWorkshop(job, g)
+	result.OK = err == nil
+	if err != nil {
+		result.Error = err.Error()
+		var failure *guest.Error
+		if errors.As(err, &failure) {
+			result.ExitStatus = failure.Status
+		}
+	}
+	return result
+}
+
+// inWorkshop works on the quiet disk. The result is good only if all of it is on
+// the disk: it is given after the last unmount.
+func inWorkshop(job wire.Job, g *wire.Guest) (result wire.Result, err error) {
+	g.Phase("mount the image")
+	device, err := findDisk(wire.RootDisk)
+	if err != nil {
+		return result, err
+	}
+	unmount, err := mountImage(device, job.Mounts)
+	if err != nil {
+		return result, err
+	}
+	defer func() {
+		if stopped := killOthers(); stopped != nil {
+			err = errors.Join(err, stopped)
+		}
+		err = errors.Join(err, unmount())
+	}()
+	if job.Network {
+		if err := startNetwork(); err != nil {
+			return result, err
+		}
+	}
+	if err := operate(job, g, device, &result); err != nil {
+		return result, err
+	}
+	if job.Trim {
+		g.Phase("give free blocks back")
+		if result.Trimmed, err = trim(job.Mounts); err != nil {
+			return result, err
+		}
+	}
+	g.Phase("write everything to the disk")
+	return result, nil
+}
+
+func operate(job wire.Job, g *wire.Guest, device string, result *wire.Result) (err error) {
+	root, err := guest.OpenRoot(sysroot)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	me := &guest.Guest{
+		Root: root, Device: device, AgentPath: "/init", Sink: g.Sink(),
+		Runner: &guest.Chroot{Dir: sysroot, Redact: job.Redact, Sink: g.Sink()},
+	}
+	if job.Files {
+		files, size, err := openFiles()
+		if err != nil {
+			return err
+		}
+		defer files.Close()
+		me.Files, me.FilesSize = files, size
+	}
+	nameserver := ""
+	if job.Network {
+		nameserver = nameserverAddress
+	}
+	// Sysprep empties /tmp, and the commands' own must not be in its way.
+	if needsCommands(job) {
+		restore, err := guest.Prepare(root, nameserver)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, killOthers(), restore()) }()
+	}
+	for i, o := range job.Operations {
+		result.Operation = i
+		g.Phase(o.Kind())
+		if err := guest.Apply(context.Background(), me, o.Operation); err != nil {
+			return err
+		}
+	}
+	if job.Shell {
+		return shell(g)
+	}
+	return nil
+}
+
+// needsCommands tells whether programs of the guest will be run.
+func needsCommands(job wire.Job) bool {
+	for _, o := range job.Operations {
+		switch o.Operation.(type) {
+		case *op.Packages, *op.Run, *op.User, *op.Password, *op.Service, *op.Bootloader:
+			return true
+		}
+	}
+	return job.Shell
+}
+
+// openFiles opens the disk that is a tar.
+func openFiles() (*os.File, int64, error) {
+	device, err := findDisk(wire.FilesDisk)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := os.Open(device)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open the disk of files: %w", err)
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("measure the disk of files: %w", err), f.Close())
+	}
+	return f, size, nil
+}
+
+// shell gives the console to a person.
+func shell(g *wire.Guest) error {
+	g.Phase("shell")
+	console, err := os.OpenFile("/dev/ttyS0", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return fmt.Errorf("open the console: %w", err)
+	}
+	defer console.Close()
+	program := "/bin/bash"
+	if _, err := os.Lstat(sysroot + program); err != nil {
+		program = "/bin/sh"
+	}
+	return runOn(console, program)
+}
+
+// powerOff ends the machine. What is not yet written by now is not promised.
+func powerOff() error {
+	unix.Sync()
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+		return fmt.Errorf("power off: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package guest
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"herdbook/internal/event"
+	"herdbook/internal/op"
+)
+
+// Guest is a mounted guest and what operations need beside it.
+type Guest struct {
+	Root      *Root
+	Runner    Runner
+	Files     io.ReaderAt // a tar with what copy lays down; nil for none
+	FilesSize int64
+	Device    string // the disk that the root is on, such as /dev/vda
+	AgentPath string // the agent's own program, outside the guest
+	Sink      event.Sink
+}
+
+// Runner runs programs of the guest.
+type Runner interface {
+	// Run runs a command in the guest's root and reports its output, line by
+	// line. The error is nil if it was run and ended by itself; its exit status
+	// (128 + the number of a signal that killed it) is then the first result.
+	Run(ctx context.Context, c Command) (int, error)
+}
+
+// Command is a program to be run.
+type Command struct {
+	Args        []string
+	Environment []string // beyond the usual one
+	Stdin       string
+	Swallow     func(line string) bool // of standard error: true keeps it from being reported; may be nil
+}
+
+// Error is the failure of an operation that has an exit status.
+type Error struct {
+	Status int
+	Err    error
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Apply carries out one operation.
+func Apply(ctx context.Context, g *Guest, o op.Operation) error {
+	switch o := o.(type) {
+	case *op.Packages:
+		return g.packages(ctx, o)
+	case *op.Run:
+		return g.run(ctx, o)
+	case *op.File:
+		return g.file(o)
+	case *op.Copy:
+		return g.copy(o)
+	case *op.Delete:
+		return g.delete(o)
+	case *op.User:
+		return g.user(ctx, o)
+	case *op.Password:
+		return g.password(ctx, o)
+	case *op.SSHKey:
+		return g.sshKey(o)
+	case *op.Hostname:
+		return g.hostname(o)
+	case *op.Timezone:
+		return g.timezone(o)
+	case *op.Service:
+		return g.service(ctx, o)
+	case *op.Sysprep:
+		return g.sysprep(o)
+	case *op.Bootloader:
+		return g.bootloader(ctx)
+	case *op.Agent:
+		return g.agent()
+	}
+	return fmt.Errorf("no way to carry out %T", o)
+}
+
+// must runs a command that has to succeed.
+func (g *Guest) must(ctx context.Context, args ...string) error {
+	return g.mustRun(ctx, Command{Args: args})
+}
+
+func (g *Guest) mustRun(ctx context.Context, c Command) error {
+	status, err := g.Runner.Run(ctx, c)
+	if err != nil {
+		return fmt.Errorf("run %s: %w", c.Args[0], err)
+	}
+	if status != 0 {
+		return &Error{status, fmt.Errorf("%s ended with status %d", c.Args[0], status)}
+	}
+	return nil
+}
+
+// owned are the attributes of a file of the superuser.
+func owned(mode uint32) Attributes { return Attributes{Mode: mode} }

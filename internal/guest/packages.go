@@ -1,0 +1,80 @@
+package guest
+
+import (
+	"context"
+	"errors"
+
+	"herdbook/internal/op"
+)
+
+// manager is a package manager of a guest.
+type manager interface {
+	// refresh learns what the repositories have; upgrade brings all packages up
+	// to date; install and remove change what is installed. Each is a list of
+	// commands, and the first that fails ends it.
+	refresh() []Command
+	upgrade() []Command
+	install(names []string) []Command
+	remove(names []string) []Command
+}
+
+// packages brings packages in and out with the manager that the guest has.
+func (g *Guest) packages(ctx context.Context, o *op.Packages) error {
+	m, err := g.manager()
+	if err != nil {
+		return err
+	}
+	var commands []Command
+	if o.Update || len(o.Install) > 0 {
+		commands = append(commands, m.refresh()...)
+	}
+	if o.Update {
+		commands = append(commands, m.upgrade()...)
+	}
+	if len(o.Install) > 0 {
+		commands = append(commands, m.install(o.Install)...)
+	}
+	if len(o.Remove) > 0 {
+		commands = append(commands, m.remove(o.Remove)...)
+	}
+	for _, c := range commands {
+		if err := g.mustRun(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// manager finds out which package manager the guest has.
+func (g *Guest) manager() (manager, error) {
+	if g.Root.Exists("/usr/bin/apt-get") {
+		return apt{}, nil
+	}
+	return nil, errors.New("the guest has no package manager that herdbook knows: apt")
+}
+
+// apt is the manager of Debian and its descendants.
+type apt struct{}
+
+// command is an apt-get that asks nothing and takes no half success. Files are
+// not synced one by one: the disk is synced when the layer is done.
+func (apt) command(args ...string) Command {
+	return Command{Args: append([]string{
+		"apt-get", "-q", "-y",
+		"-o", "APT::Update::Error-Mode=any",
+		"-o", "Acquire::Retries=3", "-o", "Acquire::Languages=none", "-o", "Acquire::PDiffs=false",
+		"-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Options::=--force-confdef",
+		"-o", "Dpkg::Options::=--force-unsafe-io",
+	}, args...)}
+}
+
+func (a apt) refresh() []Command { return []Command{a.command("update")} }
+func (a apt) upgrade() []Command { return []Command{a.command("dist-upgrade")} }
+
+func (a apt) install(names []string) []Command {
+	return []Command{a.command(append([]string{"install", "--no-install-recommends", "--"}, names...)...)}
+}
+
+func (a apt) remove(names []string) []Command {
+	return []Command{a.command(append([]string{"purge", "--"}, names...)...), a.command("autoremove", "--purge")}
+}

@@ -1,0 +1,300 @@
+// Package inspection finds out what is on a disk: the root file system, what
+// its fstab mounts where, which distribution it is and which kernels it has. It
+// reads the image itself and starts nothing.
+package inspection
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"herdbook/internal/disk"
+	"herdbook/internal/ext4"
+)
+
+// System is an installed operating system on a disk.
+type System struct {
+	Mounts       []Mount // the root first, then in the order in which they must be mounted
+	Release      Release
+	Architecture string   // as Debian names it: amd64, arm64 …
+	Kernels      []Kernel // newest first
+
+	tree *tree
+}
+
+// Mount is one file system of the disk and where it belongs.
+type Mount struct {
+	Partition int    `json:"partition"` // number on the disk; 0 is the whole disk
+	Dir       string `json:"dir"`       // absolute
+	Type      string `json:"type"`      // as for mount(8)
+	Options   string `json:"options,omitempty"`
+}
+
+// Release is what os-release says.
+type Release struct {
+	ID         string
+	VersionID  string
+	Codename   string
+	PrettyName string
+	Like       []string
+}
+
+// Kernel is a kernel that has its modules.
+type Kernel struct {
+	Version string
+	Image   string // path in the tree
+}
+
+// Tree is the system's file tree with its ext2, ext3 and ext4 file systems in
+// their places. It implements fs.StatFS, fs.ReadDirFS and fs.ReadLinkFS.
+func (s *System) Tree() fs.FS { return s.tree }
+
+// Root is the root file system.
+func (s *System) Root() *ext4.FS { return s.tree.mounts[0].fs }
+
+// RootPartition is the number of the root's partition; 0 is the whole disk.
+func (s *System) RootPartition() int { return s.Mounts[0].Partition }
+
+// volume is one file system on the disk.
+type volume struct {
+	partition disk.Partition
+	fs        *ext4.FS // nil if it is of another kind
+	kind      string   // as for mount(8), or a description of what cannot be mounted
+	uuid      string
+	label     string
+}
+
+// Disk inspects a disk of size bytes. It must hold exactly one system.
+func Disk(r io.ReaderAt, size int64) (*System, error) {
+	volumes, err := findVolumes(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("inspect disk: %w", err)
+	}
+	root, err := findRoot(volumes)
+	if err != nil {
+		return nil, fmt.Errorf("inspect disk: %w", err)
+	}
+	s := &System{}
+	if err := s.mount(root, volumes); err != nil {
+		return nil, fmt.Errorf("inspect disk: %w", err)
+	}
+	if s.Release, err = readRelease(s.tree); err != nil {
+		return nil, fmt.Errorf("inspect disk: %w", err)
+	}
+	s.Architecture = architecture(s.tree)
+	if s.Kernels, err = kernels(s.tree); err != nil {
+		return nil, fmt.Errorf("inspect disk: %w", err)
+	}
+	return s, nil
+}
+
+func findVolumes(r io.ReaderAt, size int64) ([]volume, error) {
+	table, err := disk.ReadTable(r, size)
+	if errors.Is(err, disk.ErrNoTable) {
+		v, err := readVolume(r, disk.Partition{Size: size})
+		return []volume{v}, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	var volumes []volume
+	for _, p := range table.Partitions {
+		v, err := readVolume(r, p)
+		if err != nil {
+			return nil, fmt.Errorf("partition %d: %w", p.Number, err)
+		}
+		volumes = append(volumes, v)
+	}
+	return volumes, nil
+}
+
+func readVolume(r io.ReaderAt, p disk.Partition) (volume, error) {
+	section := disk.Section(r, p)
+	v := volume{partition: p}
+	f, err := ext4.Open(section, p.Size)
+	switch {
+	case err == nil:
+		v.fs, v.kind, v.uuid, v.label = f, "ext4", f.UUID(), f.Label()
+		return v, nil
+	case !errors.Is(err, ext4.ErrNotExt):
+		return v, err
+	}
+	if serial, ok := disk.FATSerial(section); ok {
+		v.kind, v.uuid = "vfat", serial
+		return v, nil
+	}
+	v.kind = foreign(section)
+	return v, nil
+}
+
+// foreign names what cannot be read here, by its magic.
+func foreign(r io.ReaderAt) string {
+	head := make([]byte, 68<<10)
+	n, err := r.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return ""
+	}
+	head = head[:n]
+	for _, m := range []struct {
+		at          int
+		magic, name string
+	}{
+		{0, "XFSB", "XFS"}, {0x10040, "_BHRfS_M", "btrfs"}, {0, "LUKS\xba\xbe", "LUKS"},
+		{512, "LABELONE", "LVM"}, {4086, "SWAPSPACE2", "swap"}, {0, "hsqs", "squashfs"},
+	} {
+		if m.at+len(m.magic) <= len(head) && string(head[m.at:m.at+len(m.magic)]) == m.magic {
+			return m.name
+		}
+	}
+	return ""
+}
+
+// findRoot finds the volume that holds an operating system.
+func findRoot(volumes []volume) (volume, error) {
+	var found []volume
+	var others []string
+	for _, v := range volumes {
+		if v.fs != nil && isRoot(v.fs) {
+			found = append(found, v)
+		} else if v.fs == nil && v.kind != "" && v.kind != "vfat" && v.kind != "swap" {
+			others = append(others, fmt.Sprintf("partition %d is %s", v.partition.Number, v.kind))
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return volume{}, fmt.Errorf("it holds %d systems, on partitions %d and %d: herdbook works on one", len(found), found[0].partition.Number, found[1].partition.Number)
+	case len(others) > 0:
+		return volume{}, fmt.Errorf("no system found on an ext2, ext3 or ext4 file system; %s, which herdbook cannot read yet", strings.Join(others, ", "))
+	}
+	return volume{}, errors.New("no operating system found: no ext2, ext3 or ext4 file system has etc/os-release")
+}
+
+func isRoot(f *ext4.FS) bool {
+	has := func(name string) bool { _, err := f.Stat(name); return err == nil }
+	return (has("etc/os-release") || has("usr/lib/os-release")) && (has("etc/fstab") || has("etc/hosts"))
+}
+
+// mount puts the volumes to where fstab wants them.
+func (s *System) mount(root volume, volumes []volume) error {
+	s.Mounts = []Mount{{Partition: root.partition.Number, Dir: "/", Type: "ext4"}}
+	s.tree = &tree{mounts: []mounted{{".", root.fs}}}
+	text, err := fs.ReadFile(root.fs, "etc/fstab")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	entries, err := parseFstab(text)
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(entries, func(a, b fstabEntry) int { return len(a.dir) - len(b.dir) })
+	for _, e := range entries {
+		if e.dir == "/" {
+			s.Mounts[0].Options = e.mountOptions()
+			continue
+		}
+		v, ok := e.find(volumes)
+		switch {
+		case !ok && e.mayFail():
+			continue
+		case !ok:
+			return fmt.Errorf("etc/fstab wants %s on %s, which is not on this disk; mark it nofail if it is not needed", e.spec, e.dir)
+		case v.kind != "ext4" && v.kind != "vfat":
+			return fmt.Errorf("etc/fstab wants %s on %s, a file system (%s) that herdbook cannot mount yet", e.spec, e.dir, v.kind)
+		}
+		s.Mounts = append(s.Mounts, Mount{v.partition.Number, e.dir, v.kind, e.mountOptions()})
+		if v.fs != nil {
+			s.tree.mounts = append(s.tree.mounts, mounted{strings.TrimPrefix(e.dir, "/"), v.fs})
+		}
+	}
+	return nil
+}
+
+// kernels lists the kernels that have modules, the newest first.
+func kernels(tree fs.FS) ([]Kernel, error) {
+	entries, err := fs.ReadDir(tree, "boot")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []Kernel
+	for _, e := range entries {
+		for _, prefix := range []string{"vmlinuz-", "vmlinux-", "Image-"} {
+			version, ok := strings.CutPrefix(e.Name(), prefix)
+			if !ok {
+				continue
+			}
+			if _, err := fs.Stat(tree, path.Join("lib/modules", version)); err == nil {
+				list = append(list, Kernel{version, path.Join("boot", e.Name())})
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Kernel) int { return compareVersions(b.Version, a.Version) })
+	return list, nil
+}
+
+// compareVersions orders versions by their numbers and, between them, by text.
+func compareVersions(a, b string) int {
+	for a != "" || b != "" {
+		var x, y string
+		x, a = cutWhile(a, false)
+		y, b = cutWhile(b, false)
+		if x != y {
+			return strings.Compare(x, y)
+		}
+		x, a = cutWhile(a, true)
+		y, b = cutWhile(b, true)
+		x, y = strings.TrimLeft(x, "0"), strings.TrimLeft(y, "0")
+		if len(x) != len(y) {
+			return len(x) - len(y)
+		}
+		if x != y {
+			return strings.Compare(x, y)
+		}
+	}
+	return 0
+}
+
+// cutWhile cuts the leading run of digits, or of what is none, off s.
+func cutWhile(s string, digits bool) (run, rest string) {
+	i := strings.IndexFunc(s, func(r rune) bool { return (r >= '0' && r <= '9') != digits })
+	if i < 0 {
+		i = len(s)
+	}
+	return s[:i], s[i:]
+}
+
+// architecture looks at the header of a program that every system has.
+func architecture(tree fs.FS) string {
+	for _, name := range []string{"bin/sh", "usr/bin/sh", "bin/ls", "usr/bin/env"} {
+		opened, err := tree.Open(name)
+		if err != nil {
+			continue
+		}
+		head := make([]byte, 64)
+		_, err = io.ReadFull(opened, head)
+		if err := errors.Join(err, opened.Close()); err != nil || !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
+			continue
+		}
+		switch elf.Machine(uint16(head[18]) | uint16(head[19])<<8) {
+		case elf.EM_X86_64:
+			return "amd64"
+		case elf.EM_AARCH64:
+			return "arm64"
+		case elf.EM_386:
+			return "i386"
+		case elf.EM_RISCV:
+			return "riscv64"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,236 @@
+// Package workshop boots an image's own kernel with herdbook's agent as its
+// init, to work on the image's quiet disk, and boots images whole to test them.
+// It is what libguestfs's appliance is, without its weight: a kernel, a handful of
+// modules and one static program, all but the last read out of the image itself.
+package workshop
+
+import (
+	"bytes"
+	"compress/gzip"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/u-root/u-root/pkg/cpio"
+	"github.com/ulikunitz/xz"
+
+	"herdbook/internal/inspection"
+)
+
+//go:embed all:embedded
+var embedded embed.FS
+
+// ErrNoAgent says that the program was built without its agent.
+var ErrNoAgent = errors.New("this herdbook was built without its agent: build it with make build")
+
+// Agent returns the embedded agent, a static program for amd64.
+func Agent() ([]byte, error) {
+	agent, err := embedded.ReadFile("embedded/herdbook-agent")
+	if err != nil {
+		return nil, ErrNoAgent
+	}
+	return agent, nil
+}
+
+const (
+	maxModule = 64 << 20 // bytes of a module, decompressed
+	maxKernel = 256 << 20
+)
+
+// required are the modules without which the workshop cannot work; those that
+// are built into the kernel are not loaded.
+var required = []string{"virtio_pci", "virtio_blk", "virtio_console", "ext4"}
+
+// optional are modules that some kernels need for the same: ext4 asks for its
+// checksum by name, which is in no list of dependencies.
+var optional = []string{"crc32c_generic", "crc32c-intel", "virtio_rng"}
+
+// Parts are what the workshop boots.
+type Parts struct {
+	Kernel    []byte
+	Initramfs []byte
+	Version   string // of the kernel
+}
+
+// Build takes the newest kernel of a system, and the modules that the job's
+// machine needs, and makes an initramfs of them and the agent.
+func Build(s *inspection.System, agent []byte, network bool) (Parts, error) {
+	if len(s.Kernels) == 0 {
+		return Parts{}, errors.New("the image has no kernel with modules in /boot and /lib/modules; add one to its packages, such as linux-image-amd64")
+	}
+	kernel := s.Kernels[0]
+	image, err := readFile(s.Tree(), kernel.Image, maxKernel)
+	if err != nil {
+		return Parts{}, fmt.Errorf("read the image's kernel: %w", err)
+	}
+	needed := slices.Clone(required)
+	if slices.ContainsFunc(s.Mounts, func(m inspection.Mount) bool { return m.Type == "vfat" }) {
+		needed = append(needed, "vfat")
+	}
+	if network {
+		needed = append(needed, "virtio_net")
+	}
+	m, err := readModules(s.Tree(), path.Join("lib/modules", kernel.Version))
+	if err != nil {
+		return Parts{}, fmt.Errorf("read the modules of kernel %s: %w", kernel.Version, err)
+	}
+	files, err := m.files(needed, append(slices.Clone(optional), "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8"))
+	if err != nil {
+		return Parts{}, fmt.Errorf("find the modules of kernel %s: %w", kernel.Version, err)
+	}
+	initramfs, err := m.pack(files, agent)
+	if err != nil {
+		return Parts{}, fmt.Errorf("make the workshop's initramfs: %w", err)
+	}
+	return Parts{image, initramfs, kernel.Version}, nil
+}
+
+// modules are those of one kernel in a guest.
+type modules struct {
+	tree    fs.FS
+	dir     string
+	paths   map[string]string   // name → path below dir
+	needs   map[string][]string // path → the paths that it needs, to be loaded from the last to the first
+	builtin map[string]bool     // names
+}
+
+// moduleName is the name of the module in a file: the kernel takes - for _.
+func moduleName(file string) string {
+	name, _, _ := strings.Cut(path.Base(file), ".ko")
+	return strings.ReplaceAll(name, "-", "_")
+}
+
+func readModules(tree fs.FS, dir string) (*modules, error) {
+	m := &modules{tree: tree, dir: dir, paths: map[string]string{}, needs: map[string][]string{}, builtin: map[string]bool{}}
+	text, err := readFile(tree, path.Join(dir, "modules.dep"), maxModule)
+	if err != nil {
+		return nil, err
+	}
+	for line := range bytes.Lines(text) {
+		file, needs, ok := strings.Cut(string(line), ":")
+		if ok {
+			m.paths[moduleName(file)], m.needs[file] = file, strings.Fields(needs)
+		}
+	}
+	text, err = readFile(tree, path.Join(dir, "modules.builtin"), maxModule)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for line := range bytes.Lines(text) {
+		m.builtin[moduleName(strings.TrimSpace(string(line)))] = true
+	}
+	return m, nil
+}
+
+// files lists the module files to be loaded, in order.
+func (m *modules) files(required, optional []string) ([]string, error) {
+	var files []string
+	add := func(file string) {
+		if !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+	}
+	for i, name := range slices.Concat(optional, required) {
+		name = strings.ReplaceAll(name, "-", "_")
+		file, ok := m.paths[name]
+		switch {
+		case m.builtin[name]:
+			continue
+		case !ok && i < len(optional):
+			continue
+		case !ok:
+			return nil, fmt.Errorf("it has no module %s, nor is it built in", name)
+		}
+		for _, need := range slices.Backward(m.needs[file]) {
+			add(need)
+		}
+		add(file)
+	}
+	return files, nil
+}
+
+// pack makes the initramfs: the agent as /init, the modules, and the list of
+// the order in which they are loaded. Equal inputs give equal bytes.
+func (m *modules) pack(files []string, agent []byte) ([]byte, error) {
+	records := []cpio.Record{
+		cpio.Directory("dev", 0o755), cpio.CharDev("dev/console", 0o600, 5, 1), cpio.Directory("sysroot", 0o755),
+		cpio.StaticFile("init", string(agent), 0o755),
+		cpio.Directory("etc", 0o755), cpio.Directory("etc/herdbook", 0o755), cpio.Directory("modules", 0o755),
+	}
+	var list strings.Builder
+	for _, file := range files {
+		p, err := readFile(m.tree, path.Join(m.dir, file), maxModule)
+		if err != nil {
+			return nil, err
+		}
+		if p, err = decompress(file, p); err != nil {
+			return nil, fmt.Errorf("decompress module %s: %w", file, err)
+		}
+		name := "modules/" + moduleName(file) + ".ko"
+		records = append(records, cpio.StaticFile(name, string(p), 0o644))
+		list.WriteString("/" + name + "\n")
+	}
+	records = append(records, cpio.StaticFile("etc/herdbook/modules", list.String(), 0o644))
+	var out bytes.Buffer
+	w := cpio.Newc.Writer(&out)
+	for _, r := range records {
+		if err := w.WriteRecord(cpio.MakeReproducible(r)); err != nil {
+			return nil, err
+		}
+	}
+	if err := cpio.WriteTrailer(w); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// decompress unpacks a module by the ending of its name.
+func decompress(name string, p []byte) ([]byte, error) {
+	var r io.Reader
+	var err error
+	switch path.Ext(name) {
+	case ".xz":
+		r, err = xz.NewReader(bytes.NewReader(p))
+	case ".gz":
+		r, err = gzip.NewReader(bytes.NewReader(p))
+	case ".zst":
+		var d *zstd.Decoder
+		if d, err = zstd.NewReader(bytes.NewReader(p), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxModule)); err == nil {
+			defer d.Close()
+		}
+		r = d
+	default:
+		return p, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return readAll(r, maxModule)
+}
+
+func readFile(tree fs.FS, name string, limit int64) ([]byte, error) {
+	f, err := tree.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	p, err := readAll(f, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return p, nil
+}
+
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	p, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(p)) > limit {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	return p, err
+}

@@ -1,0 +1,198 @@
+package workshop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"herdbook/internal/disk"
+	"herdbook/internal/event"
+	"herdbook/internal/inspection"
+	"herdbook/internal/machine"
+	"herdbook/internal/op"
+	"herdbook/internal/wire"
+)
+
+// Session is one run of a machine on one disk.
+type Session struct {
+	Disk    string   // path of the qcow2 image; it is written to
+	Job     wire.Job // Mounts and Redact are filled in
+	Files   string   // path of a tar for copy; "" for none
+	Scratch string   // directory for what the machine boots
+	Timeout time.Duration
+
+	Agent       []byte
+	Accelerator machine.Accelerator
+	Memory      int // MiB
+	CPUs        int
+
+	// For a person: the console's other end. Nil for none.
+	Input  io.Reader
+	Output io.Writer
+
+	Sink event.Sink
+}
+
+// FailedError says that the agent did its work and met a failure.
+type FailedError struct {
+	Result wire.Result
+}
+
+// Error implements error.
+func (e *FailedError) Error() string { return e.Result.Error }
+
+// errTimeout is the cause of a session that took too long.
+type errTimeout time.Duration
+
+func (e errTimeout) Error() string {
+	return fmt.Sprintf("it was not done after %v; give the step a longer timeout if it needs one", time.Duration(e))
+}
+
+// commandLine is the kernel's: quiet, since a serial line is slow, and without
+// what a machine of one hour's life does not need. A panic restarts the machine,
+// which ends it.
+const commandLine = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokaslr random.trust_cpu=on " +
+	"cryptomgr.notests no_timer_check tsc=reliable nowatchdog rcupdate.rcu_expedited=1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 raid=noautodetect"
+
+// Run works on a quiet disk and returns when everything is on it. An error
+// that is a *FailedError came from the work; any other from the machine.
+func Run(ctx context.Context, s Session) (wire.Result, error) {
+	parts, system, err := s.parts()
+	if err != nil {
+		return wire.Result{}, fmt.Errorf("workshop: %w", err)
+	}
+	for _, m := range system.Mounts {
+		s.Job.Mounts = append(s.Job.Mounts, wire.Mount(m))
+	}
+	kernel, initrd := filepath.Join(s.Scratch, "vmlinuz"), filepath.Join(s.Scratch, "initrd")
+	if err := errors.Join(os.WriteFile(kernel, parts.Kernel, 0o644), os.WriteFile(initrd, parts.Initramfs, 0o644)); err != nil {
+		return wire.Result{}, fmt.Errorf("workshop: %w", err)
+	}
+	spec := s.spec()
+	spec.Kernel, spec.Initrd, spec.CommandLine = kernel, initrd, commandLine
+	if s.Files != "" {
+		s.Job.Files = true
+		spec.Disks = append(spec.Disks, machine.Disk{Path: s.Files, Format: disk.Raw, ReadOnly: true, Serial: wire.FilesDisk})
+	}
+	result, err := s.run(ctx, spec)
+	if err != nil {
+		return result, fmt.Errorf("workshop: %w", err)
+	}
+	if !result.OK {
+		return result, &FailedError{result}
+	}
+	return result, nil
+}
+
+// Boot starts an image by its own boot loader. The agent must have been
+// installed in it.
+func Boot(ctx context.Context, s Session, firmware machine.Firmware) (wire.Result, error) {
+	spec := s.spec()
+	spec.Firmware = firmware
+	if firmware == machine.UEFI {
+		code, vars, err := machine.FindUEFI(s.Scratch)
+		if err != nil {
+			return wire.Result{}, fmt.Errorf("boot: %w", err)
+		}
+		spec.FirmwareCode, spec.FirmwareVars = code, vars
+	}
+	result, err := s.run(ctx, spec)
+	if err != nil {
+		return result, fmt.Errorf("boot by %s: %w", strings.ToUpper(string(firmware)), err)
+	}
+	if !result.OK {
+		return result, &FailedError{result}
+	}
+	return result, nil
+}
+
+// parts reads the image and makes what the workshop boots.
+func (s Session) parts() (Parts, *inspection.System, error) {
+	image, err := disk.Open(s.Disk, disk.QCOW2)
+	if err != nil {
+		return Parts{}, nil, err
+	}
+	defer image.Close()
+	system, err := inspection.Disk(image, image.Size())
+	if err != nil {
+		return Parts{}, nil, err
+	}
+	parts, err := Build(system, s.Agent, s.Job.Network)
+	return parts, system, err
+}
+
+func (s Session) spec() machine.Spec {
+	return machine.Spec{
+		Accelerator: s.Accelerator, Memory: s.Memory, CPUs: s.CPUs,
+		Disks:   []machine.Disk{{Path: s.Disk, Format: disk.QCOW2, Serial: wire.RootDisk}},
+		Port:    wire.Port,
+		Network: s.Job.Network,
+	}
+}
+
+// run has the machine's whole life: from its start to its power-off.
+func (s Session) run(ctx context.Context, spec machine.Spec) (result wire.Result, err error) {
+	if s.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.Timeout, errTimeout(s.Timeout))
+		defer cancel()
+	}
+	var operations []op.Operation
+	for _, o := range s.Job.Operations {
+		operations = append(operations, o.Operation)
+	}
+	s.Job.Redact = op.Secrets(operations...)
+	s.Sink.Emit(event.Event{Kind: event.Phase, Text: "boot"})
+	m, err := machine.Start(ctx, spec, s.Sink)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	if s.Input != nil {
+		m.Attach(s.Input, s.Output)
+	}
+	result, err = wire.Run(ctx, m.Port(), s.Job, wire.Patience{}, s.Sink)
+	if err != nil {
+		return result, s.explain(ctx, m, err)
+	}
+	// The agent powers off by itself once its result is on the wire.
+	exit, err := m.Wait()
+	if err == nil && exit != machine.PoweredOff {
+		err = fmt.Errorf("the machine did not power off (%s)%s", exit, tail(m))
+	}
+	return result, err
+}
+
+// explain finds out why the conversation failed: most often since the machine
+// had ended.
+func (s Session) explain(ctx context.Context, m *machine.Machine, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w%s", context.Cause(ctx), tail(m))
+	}
+	if errors.Is(err, wire.ErrSilent) {
+		return fmt.Errorf("%w%s", err, tail(m))
+	}
+	exit, ended := m.Wait()
+	switch {
+	case ended != nil:
+		return fmt.Errorf("%w%s", ended, tail(m))
+	case exit == machine.Reset:
+		return fmt.Errorf("the guest's kernel panicked or restarted before the work was done%s", tail(m))
+	}
+	return fmt.Errorf("the machine powered off before the work was done%s", tail(m))
+}
+
+// tail is the end of the console, for an error.
+func tail(m *machine.Machine) string {
+	lines := m.Tail()
+	lines = lines[max(0, len(lines)-12):]
+	if len(lines) == 0 {
+		return "; its console said nothing"
+	}
+	return "; the console's last lines:\n  " + strings.Join(lines, "\n  ")
+}
