@@ -1,52 +1,80 @@
 package machine
 
 import (
-	"encoding/json"
-	"fmt"
+	"cmp"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
-// Args is the command line of a machine. QMP, the agent's port and the console
-// are the inherited descriptors 3, 4 and 5.
+// The descriptors that QEMU inherits. Sockets and variables handed over open
+// leave nothing on a disk and know no bound of 108 bytes for a path.
+const (
+	qmpFD = iota + 3
+	portFD
+	consoleFD
+	varsFD
+)
+
+// sandbox keeps a QEMU that a guest has taken over from starting programs or
+// gaining rights.
+const sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+// Args is the command line of a machine, without the program's name. It is a
+// pure function. The descriptors 3, 4 and 5 are the sockets of QMP, of the
+// agent's port and of the console; 6 holds the firmware's variables where
+// s.FirmwareVars is empty.
+//
+// QEMU's key=value form is used throughout, not JSON: JSON cannot carry a file
+// name that is not UTF-8.
 func Args(s Spec) []string {
 	args := []string{
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-nodefaults", "-no-user-config",
+		"-sandbox", sandbox,
 		"-name", "herdbook,process=herdbook-vm",
 		"-msg", "timestamp=on",
-		"-machine", "q35,usb=off,smbus=off,vmport=off,hpet=off,graphics=off",
+		"-display", "none",
+		"-no-reboot",
+		"-machine", machineType(s),
 	}
 	args = append(args, accelerator(s.Accelerator)...)
 	args = append(args,
-		"-m", strconv.Itoa(s.Memory)+"M",
-		"-smp", strconv.Itoa(s.CPUs),
-		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
-		"-chardev", "socket,id=console,fd=5", "-serial", "chardev:console",
-		"-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
+		"-m", strconv.Itoa(cmp.Or(s.Memory, defaultMemory))+"M",
+		"-smp", strconv.Itoa(cmp.Or(s.CPUs, 1)),
+		"-chardev", socket("qmp", qmpFD), "-mon", "chardev=qmp,mode=control",
+		"-chardev", socket("console", consoleFD), "-serial", "chardev:console",
+		// A guest without randomness waits for it at its first key.
+		"-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0",
 	)
 	if s.Port != "" {
 		args = append(args,
-			"-chardev", "socket,id=agent,fd=4",
-			"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name="+s.Port)
+			"-chardev", socket("agent", portFD),
+			"-device", "virtio-serial-pci",
+			"-device", options("virtserialport", "chardev", "agent", "name", s.Port))
 	}
-	if s.Kernel != "" {
-		args = append(args, "-kernel", s.Kernel, "-initrd", s.Initrd, "-append", s.CommandLine)
-	} else if s.Firmware == UEFI {
-		args = append(args, firmware("code", s.FirmwareCode, true)...)
-		args = append(args, firmware("vars", s.FirmwareVars, false)...)
-		args = append(args, "-machine", "pflash0=code,pflash1=vars")
-	}
+	args = append(args, start(s)...)
 	for i, d := range s.Disks {
-		args = append(args, diskArgs(i, d, s.Kernel == "" && i == 0)...)
+		args = append(args, diskArgs(i, d, s.NoFlush)...)
 	}
+	args = append(args, "-nic", "none")
 	if s.Network {
+		// Without its ROM the firmware does not try to boot from the network.
 		args = append(args, "-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile=")
-	} else {
-		args = append(args, "-nic", "none")
 	}
 	return args
 }
+
+// machineType is the PC of 2009, for every boot the same, without the devices
+// that nobody here looks at.
+func machineType(s Spec) string {
+	kind := "q35,usb=off,smbus=off,sata=off,vmport=off,hpet=off,graphics=off"
+	if s.uefi() {
+		kind += ",pflash0=code,pflash1=vars"
+	}
+	return kind
+}
+
+func (s Spec) uefi() bool { return s.Kernel == "" && s.Firmware == UEFI }
 
 func accelerator(a Accelerator) []string {
 	if a == KVM {
@@ -55,47 +83,87 @@ func accelerator(a Accelerator) []string {
 	return []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
 }
 
-// diskArgs makes the nodes of a disk, with every format told. Its flushes are
-// not waited for: a layer is synced once, when it is finished, and a machine
-// that dies leaves a disk that is thrown away.
-func diskArgs(i int, d Disk, boot bool) []string {
+// start says where the first instruction comes from.
+func start(s Spec) []string {
+	switch {
+	case s.Kernel != "":
+		args := []string{"-kernel", absolute(s.Kernel)}
+		if s.Initrd != "" {
+			args = append(args, "-initrd", absolute(s.Initrd))
+		}
+		return append(args, "-append", s.CommandLine)
+	case s.uefi():
+		vars := cmp.Or(s.FirmwareVars, "/proc/self/fd/"+strconv.Itoa(varsFD))
+		return append(flash("code", s.FirmwareCode, true), flash("vars", vars, false)...)
+	}
+	return nil
+}
+
+func flash(name, path string, readOnly bool) []string {
+	return []string{
+		"-blockdev", options("file", "node-name", name+"-file", "filename", absolute(path), "read-only", onOff(readOnly)),
+		"-blockdev", options("raw", "node-name", name, "file", name+"-file", "read-only", onOff(readOnly)),
+	}
+}
+
+// diskArgs makes the nodes and the device of a disk, every format told. A read
+// or write that fails on the host stops the machine: see qmp.
+func diskArgs(i int, d Disk, noFlush bool) []string {
 	name := "disk" + strconv.Itoa(i)
-	cache := map[string]any{"direct": false, "no-flush": true}
-	file := map[string]any{
-		"driver": "file", "node-name": name + "-file", "filename": absolute(d.Path),
-		"discard": "unmap", "cache": cache, "read-only": d.ReadOnly,
+	file := []string{"node-name", name + "-file", "filename", absolute(d.Path), "read-only", onOff(d.ReadOnly)}
+	node := []string{"node-name", name, "file", name + "-file", "read-only", onOff(d.ReadOnly)}
+	if d.Discard {
+		file = append(file, "discard", "unmap")
+		node = append(node, "discard", "unmap")
+		if !d.ReadOnly {
+			node = append(node, "detect-zeroes", "unmap")
+		}
 	}
-	node := map[string]any{
-		"driver": d.Format, "node-name": name, "file": name + "-file",
-		"discard": "unmap", "detect-zeroes": "unmap", "cache": cache, "read-only": d.ReadOnly,
+	if noFlush && !d.ReadOnly {
+		file = append(file, "cache.no-flush", "on")
+		node = append(node, "cache.no-flush", "on")
 	}
-	if d.ReadOnly {
-		delete(node, "detect-zeroes")
+	device := []string{"drive", name, "id", "dev" + strconv.Itoa(i), "rerror", "stop"}
+	if !d.ReadOnly {
+		device = append(device, "werror", "stop")
 	}
-	device := map[string]any{"driver": "virtio-blk-pci", "id": "dev" + strconv.Itoa(i), "drive": name, "serial": d.Serial}
-	if boot {
-		device["bootindex"] = 0
+	if d.Serial != "" {
+		device = append(device, "serial", d.Serial)
 	}
-	return []string{"-blockdev", text(file), "-blockdev", text(node), "-device", text(device)}
+	if i == 0 {
+		device = append(device, "bootindex", "0")
+	}
+	return []string{
+		"-blockdev", options("file", file...),
+		"-blockdev", options(string(d.Format), node...),
+		"-device", options("virtio-blk-pci", device...),
+	}
 }
 
-func firmware(name, path string, readOnly bool) []string {
-	return []string{"-blockdev", text(map[string]any{
-		"driver": "raw", "node-name": name, "read-only": readOnly,
-		"file": map[string]any{"driver": "file", "filename": absolute(path), "read-only": readOnly},
-	})}
+func socket(name string, fd int) string {
+	return "socket,id=" + name + ",fd=" + strconv.Itoa(fd)
 }
 
-// text writes JSON, in which no character of a path has a meaning for QEMU.
-func text(v map[string]any) string {
-	p, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("encode a map of strings: %v", err))
+// options writes QEMU's "driver,key=value" form, in which a comma is doubled
+// and no other byte has a meaning.
+func options(driver string, pairs ...string) string {
+	var b strings.Builder
+	b.WriteString(driver)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		b.WriteString("," + pairs[i] + "=" + strings.ReplaceAll(pairs[i+1], ",", ",,"))
 	}
-	return string(p)
+	return b.String()
 }
 
-// absolute keeps a path from looking like a protocol ("nbd:x").
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+// absolute keeps a relative path from looking like a protocol ("nbd:x") or an
+// option.
 func absolute(path string) string {
 	if filepath.IsAbs(path) {
 		return path

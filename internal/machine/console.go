@@ -1,28 +1,32 @@
 package machine
 
 import (
-	"bytes"
 	"io"
 	"net"
+	"strings"
 	"sync"
 
 	"herdbook/internal/event"
 )
 
-// maxConsoleLine bounds a line of the console, in bytes; longer ones are cut in
-// pieces.
-const maxConsoleLine = 8 << 10
+// tailLines is the number of console lines kept for a message.
+const tailLines = 40
+
+// panicMark is how Linux begins its last words.
+const panicMark = "Kernel panic - not syncing"
 
 // console reads a machine's serial console: every line becomes an event, the
 // last ones are kept, and a person may be attached.
 type console struct {
 	conn net.Conn
 	sink event.Sink
-	done chan struct{}
+	done chan struct{} // closed when the last byte was read
 
-	mu     sync.Mutex
-	last   []string
-	person io.Writer
+	mu       sync.Mutex
+	splitter splitter
+	last     []string
+	panicked string // the kernel's own line
+	person   io.Writer
 }
 
 func newConsole(conn net.Conn, sink event.Sink) *console {
@@ -33,96 +37,64 @@ func newConsole(conn net.Conn, sink event.Sink) *console {
 
 func (c *console) listen() {
 	defer close(c.done)
-	var line lineBuffer
 	p := make([]byte, 4096)
 	for {
 		n, err := c.conn.Read(p)
-		c.mu.Lock()
-		if c.person != nil && n > 0 {
-			if _, err := c.person.Write(p[:n]); err != nil {
-				c.person = nil // the terminal is gone; the log goes on
-			}
-		}
-		c.mu.Unlock()
-		for _, text := range line.add(p[:n]) {
-			c.line(text)
-		}
+		c.take(p[:n], err != nil)
 		if err != nil {
-			if text, ok := line.rest(); ok {
-				c.line(text)
-			}
-			return
+			return // the machine is gone; its end is told by Wait
 		}
 	}
 }
 
-func (c *console) line(text string) {
+// take works on the next bytes; at the end an unfinished line counts as one.
+func (c *console) take(p []byte, end bool) {
 	c.mu.Lock()
-	c.last = append(c.last, text)
-	c.last = c.last[max(0, len(c.last)-tailLines):]
+	lines := c.splitter.add(p)
+	if text, ok := "", false; end {
+		if text, ok = c.splitter.rest(); ok {
+			lines = append(lines, text)
+		}
+	}
+	for _, text := range lines {
+		if i := strings.Index(text, panicMark); i >= 0 && c.panicked == "" {
+			c.panicked = text[i:]
+		}
+	}
+	c.last = append(c.last, lines...)
+	c.last = append([]string(nil), c.last[max(0, len(c.last)-tailLines):]...)
+	person := c.person
 	c.mu.Unlock()
-	c.sink.Line(event.Console, text)
+	if person != nil && len(p) > 0 {
+		if _, err := person.Write(p); err != nil {
+			c.attach(nil) // the terminal is gone; the log goes on
+		}
+	}
+	for _, text := range lines {
+		c.sink.Line(event.Console, text)
+	}
 }
 
+// tail returns the last lines, the unfinished one too.
 func (c *console) tail() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]string(nil), c.last...)
+	lines := append([]string(nil), c.last...)
+	if len(c.splitter.line) > 0 {
+		lines = append(lines, printable(c.splitter.line))
+	}
+	return lines[max(0, len(lines)-tailLines):]
+}
+
+// kernelPanic returns the line by which the kernel gave up, or "".
+func (c *console) kernelPanic() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.panicked
 }
 
 func (c *console) attach(w io.Writer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.person = w
-}
-
-// wait returns when the last byte was read.
-func (c *console) wait() { <-c.done }
-
-// lineBuffer cuts a stream into lines. Carriage returns end nothing: those
-// before a line feed are dropped, others start the line anew, as on a screen.
-type lineBuffer struct{ partial []byte }
-
-func (l *lineBuffer) add(p []byte) []string {
-	var lines []string
-	for len(p) > 0 {
-		i := bytes.IndexByte(p, '\n')
-		piece, ended := p, i >= 0
-		if ended {
-			piece, p = p[:i], p[i+1:]
-		} else {
-			p = nil
-		}
-		for len(piece) > 0 {
-			room := maxConsoleLine - len(l.partial)
-			n := min(room, len(piece))
-			l.partial = append(l.partial, piece[:n]...)
-			piece = piece[n:]
-			if len(piece) > 0 {
-				lines = append(lines, l.take())
-			}
-		}
-		if ended {
-			lines = append(lines, l.take())
-		}
-	}
-	return lines
-}
-
-func (l *lineBuffer) take() string {
-	text := bytes.TrimRight(l.partial, "\r")
-	if i := bytes.LastIndexByte(text, '\r'); i >= 0 {
-		text = text[i+1:]
-	}
-	s := string(bytes.ToValidUTF8(text, []byte("�")))
-	l.partial = l.partial[:0]
-	return s
-}
-
-// rest returns an unfinished line.
-func (l *lineBuffer) rest() (string, bool) {
-	if len(l.partial) == 0 {
-		return "", false
-	}
-	return l.take(), true
 }

@@ -1,311 +1,274 @@
 // Package machine runs QEMU: a Spec becomes a command line by a pure function,
-// a process that cannot outlive herdbook, a serial log, an agent port and a QMP
-// connection. What the guest does is left to others.
+// and that a process that cannot outlive herdbook, with a console kept line by
+// line, a port for the agent and a QMP connection for power and status. It also
+// finds out whether KVM can be used. What the guest does, and what is said on
+// its port, is left to others.
 package machine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
 
-	"herdbook/internal/disk"
 	"herdbook/internal/event"
 )
 
-// Accelerator is how QEMU runs the guest's instructions.
-type Accelerator string
-
-// The accelerators.
-const (
-	KVM Accelerator = "kvm" // the processor itself
-	TCG Accelerator = "tcg" // software emulation: works everywhere, several times slower
-)
-
-// Firmware is what a machine without a kernel of its own starts from.
-type Firmware string
-
-// The firmwares.
-const (
-	BIOS Firmware = "bios"
-	UEFI Firmware = "uefi"
-)
-
-// Spec is a machine. The zero value of a field means that it has none of it.
-type Spec struct {
-	Accelerator Accelerator
-	Memory      int // MiB
-	CPUs        int
-
-	// A kernel to start directly; without one the machine starts from its
-	// first disk by Firmware.
-	Kernel, Initrd, CommandLine string
-	Firmware                    Firmware
-	FirmwareCode, FirmwareVars  string // paths, for UEFI; Vars is written to
-
-	Disks   []Disk
-	Port    string // name of the agent's virtio-serial port
-	Network bool   // a virtio network device on QEMU's user network
-}
-
-// Disk is one virtio disk.
-type Disk struct {
-	Path     string
-	Format   disk.Format
-	ReadOnly bool
-	Serial   string // what the guest knows it by; at most 20 characters
-}
-
-// Exit tells how a machine ended.
-type Exit string
-
-// The ways to end.
-const (
-	PoweredOff Exit = "powered off" // by the guest itself
-	Reset      Exit = "reset"       // the guest wanted to restart: a kernel panic does
-	Ended      Exit = "ended"       // by herdbook
-	Crashed    Exit = "crashed"     // QEMU itself
-)
-
-// tailLines is the number of console lines kept for a message.
-const tailLines = 40
-
-// Machine is a running machine.
+// Machine is a running machine. Its methods may be called from several
+// goroutines. Close must be called.
 type Machine struct {
 	port    net.Conn
 	console *console
 	qmp     *qmp
-	stderr  *tailWriter
-	process *os.Process
+	process *process
+	disks   []Disk
 
-	done    chan struct{} // closed when the process has ended
-	exit    Exit          // set before done is closed
-	exitErr error
+	done chan struct{} // closed when the machine has ended and all it said was read
+	exit *Exit         // set before done is closed
 
 	mu     sync.Mutex
-	killed error // why herdbook ended it
+	intent *Exit // why herdbook ended it
 	closed sync.Once
 }
 
-// ErrNoQEMU says that QEMU is not installed.
-var ErrNoQEMU = errors.New("qemu-system-x86_64 is not installed: apt-get install qemu-system-x86")
-
-// Start starts a machine. Each line of its console goes to sink. When ctx ends
-// the machine is killed, and Wait tells the cause.
+// Start starts a machine and returns when QEMU has made it. Each line of its
+// console goes to sink. When ctx ends, the machine is killed, and Wait tells
+// the cause. The error wraps ErrNoQEMU or ErrNoFirmware where those are missing.
 func Start(ctx context.Context, s Spec, sink event.Sink) (*Machine, error) {
-	binary, err := exec.LookPath("qemu-system-x86_64")
+	m, err := startProcess(ctx, s, sink)
 	if err != nil {
-		return nil, ErrNoQEMU
-	}
-	var pairs [3]pair // QMP, agent port, console: the descriptors 3, 4 and 5 of QEMU
-	for i := range pairs {
-		if pairs[i], err = socketPair(); err != nil {
-			closePairs(pairs[:i])
-			return nil, fmt.Errorf("start machine: %w", err)
-		}
-	}
-	m := &Machine{
-		port:    pairs[1].ours,
-		console: newConsole(pairs[2].ours, sink),
-		qmp:     newQMP(pairs[0].ours),
-		stderr:  &tailWriter{},
-		done:    make(chan struct{}),
-	}
-	cmd := exec.Command(binary, Args(s)...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
-	cmd.Stderr = m.stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig: syscall.SIGKILL, // kill -9 of herdbook ends the machine too
-		Setpgid:   true,            // Ctrl-C is herdbook's to handle
-	}
-	for _, p := range pairs {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, p.theirs)
-	}
-	started := make(chan error)
-	go m.run(cmd, started)
-	err = <-started
-	for _, p := range pairs {
-		err = errors.Join(err, p.theirs.Close())
-	}
-	if err != nil {
-		closePairs(pairs[:])
 		return nil, fmt.Errorf("start machine: %w", err)
 	}
+	go m.reap()
 	go m.watch(ctx)
+	if err := m.qmp.handshake(ctx); err != nil {
+		// What QEMU says of itself is better than that it is gone.
+		if errors.Is(err, errLost) {
+			err = m.Wait(ctx)
+		}
+		return nil, errors.Join(fmt.Errorf("start machine: %w", err), m.Close())
+	}
 	return m, nil
 }
 
-// run starts the process and waits for it on one thread: the kernel sends the
-// parent-death signal when the thread that started the process ends, not when
-// the program does.
-func (m *Machine) run(cmd *exec.Cmd, started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := cmd.Start()
-	m.process = cmd.Process
-	started <- err
-	if err != nil {
-		return
+// startProcess starts the process with its three sockets.
+func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error) {
+	if err := errors.Join(context.Cause(ctx), s.check()); err != nil {
+		return nil, err
 	}
-	err = cmd.Wait()
-	m.console.wait()
-	m.qmp.wait()
-	m.conclude(err)
+	binary, err := findQEMU()
+	if err != nil {
+		return nil, err
+	}
+	vars, err := prepareFirmware(&s)
+	if err != nil {
+		return nil, err
+	}
+	var theirs []*os.File
+	var ours []net.Conn
+	for range 3 { // in the order of qmpFD, portFD, consoleFD
+		p, pairErr := socketPair()
+		if err = pairErr; err != nil {
+			break
+		}
+		theirs, ours = append(theirs, p.theirs), append(ours, p.ours)
+	}
+	if vars != nil {
+		theirs = append(theirs, vars)
+	}
+	var p *process
+	if err == nil {
+		p, err = launch(binary, Args(s), theirs)
+	}
+	err = errors.Join(err, closeFiles(theirs))
+	if err != nil {
+		if p != nil {
+			p.kill()
+		}
+		return nil, errors.Join(err, closeAll(ours))
+	}
+	return &Machine{
+		qmp: newQMP(ours[0]), port: ours[1], console: newConsole(ours[2], sink),
+		process: p, disks: s.Disks, done: make(chan struct{}),
+	}, nil
+}
+
+// reap waits for QEMU's end and for its last words on every socket.
+func (m *Machine) reap() {
+	<-m.process.done
+	<-m.console.done
+	<-m.qmp.done
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.exit = conclude(ending{
+		err:      m.process.err,
+		intent:   m.intent,
+		shutdown: m.qmp.shutdownReason(),
+		panicked: m.console.kernelPanic(),
+		stderr:   m.process.stderr.String(),
+		last:     lastLine(m.console.tail()),
+	})
 	close(m.done)
 }
 
-// conclude works out why the process ended.
-func (m *Machine) conclude(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch reason := m.qmp.shutdownReason(); {
-	case m.killed != nil:
-		m.exit, m.exitErr = Ended, m.killed
-	case err != nil:
-		m.exit, m.exitErr = Crashed, fmt.Errorf("QEMU ended: %w%s", explainSignal(err), m.stderr.said())
-	case reason == "guest-shutdown":
-		m.exit = PoweredOff
-	case reason == "guest-reset" || reason == "guest-panic":
-		m.exit = Reset
-	default:
-		m.exit, m.exitErr = Crashed, fmt.Errorf("QEMU ended without a reason (%q)%s", reason, m.stderr.said())
-	}
-}
-
-// explainSignal says what a killed QEMU may mean.
-func explainSignal(err error) error {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
-			return fmt.Errorf("%w: killed from outside; was the host out of memory?", err)
-		}
-	}
-	return err
-}
-
+// watch ends the machine with ctx, or when it cannot go on.
 func (m *Machine) watch(ctx context.Context) {
 	select {
 	case <-ctx.Done():
-		m.kill(context.Cause(ctx))
+		m.kill(Cancelled, context.Cause(ctx))
+	case t := <-m.qmp.trouble:
+		m.kill(Failed, t.explain(m.disks))
 	case <-m.done:
 	}
 }
 
-func (m *Machine) kill(why error) {
-	m.mu.Lock()
-	if m.killed == nil {
-		m.killed = why
+// explain names the disk by its path.
+func (t trouble) explain(disks []Disk) error {
+	if t.node == "" {
+		return errors.New(t.why)
 	}
-	m.mu.Unlock()
-	// An error means that it has ended already.
-	_ = m.process.Kill()
+	name := t.node
+	for i, d := range disks {
+		if t.node == fmt.Sprintf("disk%d", i) {
+			name = d.Path
+		}
+	}
+	return fmt.Errorf("%s of disk %q failed on the host: %s", t.operation, name, t.why)
 }
 
-// Port is the guest agent's end of the conversation.
+// kill ends the process; the first intent counts.
+func (m *Machine) kill(why Reason, cause error) {
+	m.intend(why, cause)
+	m.process.kill()
+}
+
+func (m *Machine) intend(why Reason, cause error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.intent == nil {
+		m.intent = &Exit{Reason: why, Cause: cause}
+	}
+}
+
+// Port is herdbook's end of the agent's port. What is written before the guest
+// has opened it waits; what the guest writes arrives in order. It can have
+// deadlines, and ends (io.EOF) with the machine. Close closes it.
 func (m *Machine) Port() net.Conn { return m.port }
 
-// Tail returns the last lines of the console.
+// Tail returns the last lines of the console, 40 at most, the unfinished one
+// included.
 func (m *Machine) Tail() []string { return m.console.tail() }
 
 // Attach passes the console's raw bytes to w and what is read from r to the
-// console, for a person at a terminal, beside the log.
+// console, for a person at a terminal, beside the log. It returns at once. The
+// goroutine that reads r ends with r, or at its first read after the machine.
 func (m *Machine) Attach(r io.Reader, w io.Writer) {
 	m.console.attach(w)
 	go func() {
-		// Ends with the machine, or with r.
+		// The error says only that the machine or the terminal is gone.
 		_, _ = io.Copy(m.console.conn, r)
 	}()
 }
 
-// Wait waits for the machine's end and tells how it came. Beside PoweredOff and
-// Reset, the error says why. It may be called more than once.
-func (m *Machine) Wait() (Exit, error) {
-	<-m.done
-	return m.exit, m.exitErr
+// Detach ends what Attach began, but for the read of r that is under way.
+func (m *Machine) Detach() { m.console.attach(nil) }
+
+// Wait waits for the machine's end. It returns nil if the guest powered off,
+// otherwise an *Exit that tells how it ended. When ctx ends first, the machine is killed,
+// and the error wraps the cause. It may be called more than once.
+func (m *Machine) Wait(ctx context.Context) error {
+	select {
+	case <-m.done:
+	case <-ctx.Done():
+		m.kill(Cancelled, context.Cause(ctx))
+		<-m.done
+	}
+	if m.exit.Reason == PoweredOff {
+		return nil
+	}
+	return m.exit
 }
 
 // Done is closed when the machine has ended.
 func (m *Machine) Done() <-chan struct{} { return m.done }
 
-// PowerDown presses the power button.
+// PowerDown presses the power button and returns: a guest that listens to it
+// powers off in its own time, which Wait tells.
 func (m *Machine) PowerDown(ctx context.Context) error {
-	return m.qmp.execute(ctx, "system_powerdown")
+	_, err := m.qmp.execute(ctx, "system_powerdown")
+	return err
 }
 
-var errClosed = errors.New("the machine is not needed any more")
+// Quit asks QEMU to close its disks and end, without asking the guest. Wait
+// then tells Ended.
+func (m *Machine) Quit(ctx context.Context) error {
+	m.intend(Ended, nil)
+	_, err := m.qmp.execute(ctx, "quit")
+	select {
+	case <-m.qmp.done: // it may be gone before it has answered
+		return nil
+	default:
+		return err
+	}
+}
+
+// Status is QEMU's word for what the machine does: "running", "shutdown",
+// "internal-error" and so on.
+func (m *Machine) Status(ctx context.Context) (string, error) {
+	p, err := m.qmp.execute(ctx, "query-status")
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		Status string `json:"status"`
+	}
+	if err := json.Unmarshal(p, &answer); err != nil {
+		return "", fmt.Errorf("read QEMU's status: %w", err)
+	}
+	return answer.Status, nil
+}
+
+// Kill ends the machine at once, as if its plug were pulled.
+func (m *Machine) Kill() { m.kill(Ended, nil) }
 
 // Close kills the machine if it runs, waits for its end and frees all that it
-// held. It may be called more than once.
+// held. It may be called more than once; only the first call can return an error.
 func (m *Machine) Close() error {
 	var err error
 	m.closed.Do(func() {
-		m.kill(errClosed)
+		m.Kill()
 		<-m.done
-		err = errors.Join(m.port.Close(), m.console.conn.Close(), m.qmp.conn.Close())
+		err = closeAll([]net.Conn{m.port, m.console.conn, m.qmp.conn})
 	})
 	return err
 }
 
-// pair is a connected pair of sockets, one end of which is for QEMU. Nothing of
-// it lies on a disk, and it goes with its processes.
-type pair struct {
-	ours   net.Conn
-	theirs *os.File
-}
-
-func socketPair() (pair, error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return pair{}, fmt.Errorf("make socket pair: %w", err)
+func closeFiles(files []*os.File) error {
+	var err error
+	for _, f := range files {
+		err = errors.Join(err, f.Close())
 	}
-	ours := os.NewFile(uintptr(fds[0]), "socket")
-	defer ours.Close() // FileConn has a copy
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		return pair{}, errors.Join(err, syscall.Close(fds[1]))
+	return err
+}
+
+func closeAll(conns []net.Conn) error {
+	var err error
+	for _, c := range conns {
+		err = errors.Join(err, c.Close())
 	}
-	return pair{conn, os.NewFile(uintptr(fds[1]), "socket")}, nil
+	return err
 }
 
-func closePairs(pairs []pair) {
-	for _, p := range pairs {
-		p.ours.Close()
-		p.theirs.Close()
-	}
-}
-
-// tailWriter keeps the last kilobytes of what is written.
-type tailWriter struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (t *tailWriter) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, p...)
-	t.text = t.text[max(0, len(t.text)-4096):]
-	return len(p), nil
-}
-
-func (t *tailWriter) said() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if text := strings.TrimSpace(string(t.text)); text != "" {
-		return ": " + text
+func lastLine(lines []string) string {
+	for i := len(lines) - 1; i >= 0; i-- {
+		if text := strings.TrimSpace(lines[i]); text != "" {
+			return text
+		}
 	}
 	return ""
-}
-
-// deadline makes a context for a short exchange with QEMU.
-func deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, 10*time.Second)
 }

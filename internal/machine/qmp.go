@@ -2,33 +2,46 @@ package machine
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
+	"time"
 )
 
-// maxMessage bounds a QMP message, in bytes.
-const maxMessage = 1 << 20
+const (
+	maxMessage  = 1 << 20          // of one QMP message, in bytes
+	answerLimit = 30 * time.Second // for an answer of QEMU
+)
 
-// qmp speaks QEMU's machine protocol: one JSON object a line (QEMU's
-// docs/interop/qmp-spec). Commands are answered in their order.
+// errLost says that QEMU no longer answers on its control socket.
+var errLost = errors.New("the connection to QEMU is lost")
+
+// qmp speaks QEMU's machine protocol: JSON objects, one a line (QEMU's
+// docs/interop/qmp-spec). It remembers the events that tell how a machine ends.
 type qmp struct {
 	conn    net.Conn
 	write   sync.Mutex
-	answers chan message
-	done    chan struct{}
+	greeted chan struct{} // closed at QEMU's greeting
+	done    chan struct{} // closed when nothing more can come
+	trouble chan trouble  // the first thing that the machine cannot go on with
 
-	mu     sync.Mutex
-	reason string // of the SHUTDOWN event
-	lost   error
-	ready  bool // capabilities were negotiated
+	mu      sync.Mutex
+	next    uint64
+	pending map[uint64]chan message
+	reason  string // of the SHUTDOWN event
+	lost    error
 }
 
+// message is anything that QEMU says.
 type message struct {
 	Greeting json.RawMessage `json:"QMP"`
+	ID       *uint64         `json:"id"`
 	Return   json.RawMessage `json:"return"`
 	Error    *struct {
 		Class string `json:"class"`
@@ -36,96 +49,223 @@ type message struct {
 	} `json:"error"`
 	Event string `json:"event"`
 	Data  struct {
-		Reason string `json:"reason"`
+		Reason    string `json:"reason"`    // SHUTDOWN, BLOCK_IO_ERROR
+		Node      string `json:"node-name"` // BLOCK_IO_ERROR
+		Operation string `json:"operation"` // BLOCK_IO_ERROR: read, write
+		NoSpace   bool   `json:"nospace"`   // BLOCK_IO_ERROR
 	} `json:"data"`
 }
 
-// newQMP begins the conversation. The first command waits for QEMU's greeting.
+type command struct {
+	Execute string `json:"execute"`
+	ID      uint64 `json:"id"`
+}
+
+// newQMP begins to listen. Nothing may be executed before handshake.
 func newQMP(conn net.Conn) *qmp {
-	q := &qmp{conn: conn, answers: make(chan message, 16), done: make(chan struct{})}
+	q := &qmp{
+		conn:    conn,
+		greeted: make(chan struct{}),
+		done:    make(chan struct{}),
+		trouble: make(chan trouble, 1),
+		pending: map[uint64]chan message{},
+	}
 	go q.listen()
 	return q
 }
 
+// messageReader cuts a stream into messages of bounded size.
+type messageReader struct{ scanner *bufio.Scanner }
+
+func newMessageReader(r io.Reader) messageReader {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, maxMessage)
+	return messageReader{s}
+}
+
+// next returns the next message, or io.EOF at the orderly end.
+func (r messageReader) next() (message, error) {
+	for r.scanner.Scan() {
+		line := bytes.TrimSpace(r.scanner.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		var m message
+		if err := json.Unmarshal(line, &m); err != nil {
+			return message{}, fmt.Errorf("read QMP message %.60q: %w", line, err)
+		}
+		return m, nil
+	}
+	return message{}, cmp.Or(r.scanner.Err(), io.EOF)
+}
+
 func (q *qmp) listen() {
 	defer close(q.done)
-	defer close(q.answers)
-	scanner := bufio.NewScanner(q.conn)
-	scanner.Buffer(nil, maxMessage)
-	for scanner.Scan() {
-		var m message
-		if err := json.Unmarshal(scanner.Bytes(), &m); err != nil {
-			q.lose(fmt.Errorf("read QMP message: %w", err))
+	r := newMessageReader(q.conn)
+	for {
+		m, err := r.next()
+		if err == nil {
+			err = q.take(m)
+		}
+		if err != nil {
+			q.lose(err)
 			return
 		}
-		switch {
-		case m.Greeting != nil:
-			if err := q.send("qmp_capabilities"); err != nil {
-				q.lose(err)
-				return
-			}
-		case m.Event == "SHUTDOWN":
-			q.mu.Lock()
-			q.reason = m.Data.Reason
-			q.mu.Unlock()
-		case m.Event == "GUEST_PANICKED":
-			q.mu.Lock()
-			q.reason = "guest-panic"
-			q.mu.Unlock()
-		case m.Return != nil || m.Error != nil:
-			if !q.ready { // the answer to qmp_capabilities
-				q.ready = true
-				continue
-			}
-			select {
-			case q.answers <- m:
-			default:
-				q.lose(errors.New("QEMU answers what was not asked"))
-				return
-			}
+	}
+}
+
+// take works on one message.
+func (q *qmp) take(m message) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case m.Greeting != nil:
+		select {
+		case <-q.greeted:
+			return errors.New("QEMU greets twice")
+		default:
+			close(q.greeted)
+		}
+	case m.Event != "":
+		q.event(m)
+	case m.ID == nil:
+		if m.Error != nil {
+			return fmt.Errorf("QEMU did not understand: %s", m.Error.Desc)
+		}
+		return errors.New("QEMU answers what was not asked")
+	default:
+		// Nobody waits any more for an answer whose question was given up.
+		if answer, ok := q.pending[*m.ID]; ok {
+			delete(q.pending, *m.ID)
+			answer <- m // has room for one
 		}
 	}
-	q.lose(scanner.Err())
+	return nil
+}
+
+// trouble is why a machine cannot go on. QEMU only pauses a machine whose disk
+// fails on the host, or which KVM gives up; it would hang for good.
+type trouble struct {
+	node      string // the disk's, if it is one
+	operation string // read, write
+	why       string
+}
+
+// event remembers the events that matter.
+func (q *qmp) event(m message) {
+	var t trouble
+	switch m.Event {
+	case "SHUTDOWN":
+		q.reason = m.Data.Reason
+		return
+	case "BLOCK_IO_ERROR":
+		t = trouble{m.Data.Node, cmp.Or(m.Data.Operation, "use"), cmp.Or(m.Data.Reason, "input/output error")}
+		if m.Data.NoSpace {
+			t.why = "no space left on the host's disk"
+		}
+	case "STOP":
+		t.why = "QEMU stopped it"
+	default:
+		return
+	}
+	select {
+	case q.trouble <- t:
+	default: // the first one is the cause
+	}
 }
 
 func (q *qmp) lose(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.lost = errors.Join(errors.New("the connection to QEMU is lost"), err)
+	q.lost = errLost
+	if !errors.Is(err, io.EOF) {
+		q.lost = fmt.Errorf("%w: %w", errLost, err)
+	}
 }
 
-func (q *qmp) send(command string) error {
-	q.write.Lock()
-	defer q.write.Unlock()
-	p, err := json.Marshal(map[string]string{"execute": command})
-	if err != nil {
-		return err
+// handshake waits for QEMU's greeting and its readiness. The answer comes from
+// QEMU's main loop, so all of the machine was made by then.
+func (q *qmp) handshake(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	select {
+	case <-q.greeted:
+	case <-q.done:
+		return q.loss()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for QEMU's greeting: %w", context.Cause(ctx))
 	}
-	_, err = q.conn.Write(append(p, '\n'))
+	_, err := q.execute(ctx, "qmp_capabilities")
 	return err
 }
 
-// execute sends a command and waits for its answer.
-func (q *qmp) execute(ctx context.Context, command string) error {
-	ctx, cancel := deadline(ctx)
+func (q *qmp) loss() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.lost
+}
+
+// execute sends a command and waits for its answer. It may be called from
+// several goroutines.
+func (q *qmp) execute(ctx context.Context, name string) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	if err := q.send(command); err != nil {
-		return fmt.Errorf("ask QEMU for %s: %w", command, err)
+	answer := make(chan message, 1)
+	id := q.expect(answer)
+	defer q.forget(id)
+	if err := q.send(ctx, command{name, id}); err != nil {
+		return nil, fmt.Errorf("ask QEMU for %s: %w: %w", name, errLost, err)
 	}
 	select {
-	case m, ok := <-q.answers:
-		switch {
-		case !ok:
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			return fmt.Errorf("ask QEMU for %s: %w", command, q.lost)
-		case m.Error != nil:
-			return fmt.Errorf("ask QEMU for %s: %s", command, m.Error.Desc)
+	case m := <-answer:
+		return m.result(name)
+	case <-q.done:
+		select {
+		case m := <-answer: // it came just before the end
+			return m.result(name)
+		default:
+			return nil, fmt.Errorf("ask QEMU for %s: %w", name, q.loss())
 		}
-		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("ask QEMU for %s: %w", command, context.Cause(ctx))
+		return nil, fmt.Errorf("ask QEMU for %s: %w", name, context.Cause(ctx))
 	}
+}
+
+func (m message) result(name string) (json.RawMessage, error) {
+	if m.Error != nil {
+		return nil, fmt.Errorf("ask QEMU for %s: %s (%s)", name, m.Error.Desc, m.Error.Class)
+	}
+	return m.Return, nil
+}
+
+func (q *qmp) expect(answer chan message) uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.next++
+	q.pending[q.next] = answer
+	return q.next
+}
+
+func (q *qmp) forget(id uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.pending, id)
+}
+
+func (q *qmp) send(ctx context.Context, c command) error {
+	p, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	q.write.Lock()
+	defer q.write.Unlock()
+	if limit, ok := ctx.Deadline(); ok {
+		if err := q.conn.SetWriteDeadline(limit); err != nil {
+			return err
+		}
+	}
+	_, err = q.conn.Write(append(p, '\n'))
+	return err
 }
 
 // shutdownReason is that of the last SHUTDOWN event; "" if there was none.
@@ -134,6 +274,3 @@ func (q *qmp) shutdownReason() string {
 	defer q.mu.Unlock()
 	return q.reason
 }
-
-// wait returns when QEMU has closed its end, so that no event is missed.
-func (q *qmp) wait() { <-q.done }

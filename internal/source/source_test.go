@@ -205,7 +205,9 @@ func TestRelease(t *testing.T) {
 		change     func(*archive, *Suite)
 	}{
 		{"good", "", func(*archive, *Suite) {}},
-		{"stable by its other name", "", func(a *archive, _ *Suite) { a.release = strings.Replace(good, "bookworm", "oldstable", 1) + "Codename: bookworm\n" }},
+		{"stable by its other name", "", func(a *archive, _ *Suite) {
+			a.release = strings.Replace(good, "bookworm", "oldstable", 1) + "Codename: bookworm\n"
+		}},
 		{"wrong key", "bad signature", func(_ *archive, s *Suite) { s.Keyring = other.keyring }},
 		{"no signature", "not a clear-signed text", func(a *archive, _ *Suite) { a.raw = true }},
 		{"another suite", "calls itself", func(a *archive, _ *Suite) { a.release = strings.ReplaceAll(good, "bookworm", "trixie") }},

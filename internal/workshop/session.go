@@ -94,13 +94,6 @@ func Run(ctx context.Context, s Session) (wire.Result, error) {
 func Boot(ctx context.Context, s Session, firmware machine.Firmware) (wire.Result, error) {
 	spec := s.spec()
 	spec.Firmware = firmware
-	if firmware == machine.UEFI {
-		code, vars, err := machine.FindUEFI(s.Scratch)
-		if err != nil {
-			return wire.Result{}, fmt.Errorf("boot: %w", err)
-		}
-		spec.FirmwareCode, spec.FirmwareVars = code, vars
-	}
 	result, err := s.run(ctx, spec)
 	if err != nil {
 		return result, fmt.Errorf("boot by %s: %w", strings.ToUpper(string(firmware)), err)
@@ -129,7 +122,8 @@ func (s Session) parts() (Parts, *inspection.System, error) {
 func (s Session) spec() machine.Spec {
 	return machine.Spec{
 		Accelerator: s.Accelerator, Memory: s.Memory, CPUs: s.CPUs,
-		Disks:   []machine.Disk{{Path: s.Disk, Format: disk.QCOW2, Serial: wire.RootDisk}},
+		Disks:   []machine.Disk{{Path: s.Disk, Format: disk.QCOW2, Serial: wire.RootDisk, Discard: true}},
+		NoFlush: true, // a layer is synced once, when it is committed
 		Port:    wire.Port,
 		Network: s.Job.Network,
 	}
@@ -161,30 +155,30 @@ func (s Session) run(ctx context.Context, spec machine.Spec) (result wire.Result
 		return result, s.explain(ctx, m, err)
 	}
 	// The agent powers off by itself once its result is on the wire.
-	exit, err := m.Wait()
-	if err == nil && exit != machine.PoweredOff {
-		err = fmt.Errorf("the machine did not power off (%s)%s", exit, tail(m))
+	if err := m.Wait(ctx); err != nil {
+		return result, fmt.Errorf("%w%s", err, tail(m))
 	}
-	return result, err
+	return result, nil
 }
 
 // explain finds out why the conversation failed: most often since the machine
 // had ended.
 func (s Session) explain(ctx context.Context, m *machine.Machine, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%w%s", context.Cause(ctx), tail(m))
-	}
-	if errors.Is(err, wire.ErrSilent) {
-		return fmt.Errorf("%w%s", err, tail(m))
-	}
-	exit, ended := m.Wait()
 	switch {
-	case ended != nil:
-		return fmt.Errorf("%w%s", ended, tail(m))
-	case exit == machine.Reset:
-		return fmt.Errorf("the guest's kernel panicked or restarted before the work was done%s", tail(m))
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case errors.Is(err, wire.ErrLost):
+		// The port closes a moment before QEMU ends; an agent that was killed
+		// takes the kernel with it.
+		grace, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if ended := m.Wait(grace); ended != nil {
+			err = ended
+		} else {
+			err = errors.New("the machine powered off before the work was done")
+		}
 	}
-	return fmt.Errorf("the machine powered off before the work was done%s", tail(m))
+	return fmt.Errorf("%w%s", err, tail(m))
 }
 
 // tail is the end of the console, for an error.

@@ -1,0 +1,268 @@
+// Package build walks a plan: it looks each step's layer up, or makes it, in a
+// machine or on the host, and records it; then it runs the tests. Images that do
+// not stand on one another are built side by side. Delivering is left to others.
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"herdbook/internal/digest"
+	"herdbook/internal/event"
+	"herdbook/internal/machine"
+	"herdbook/internal/plan"
+	"herdbook/internal/store"
+)
+
+// Builder builds. All fields but KeepFailed must be set.
+type Builder struct {
+	Store *store.Store
+	Sink  event.Sink
+	Now   func() time.Time
+	// Accelerator is asked once a machine is needed, perhaps by several
+	// goroutines.
+	Accelerator func(context.Context) (machine.Accelerator, error)
+	Agent       func() ([]byte, error)
+	Jobs        int  // layers made at once
+	Memory      int  // MiB of a machine
+	CPUs        int  // of a machine
+	KeepFailed  bool // keep the disk of a step that failed, for a look inside
+}
+
+// The time limits of what names none.
+const (
+	stepTimeout = 30 * time.Minute
+	testTimeout = 15 * time.Minute
+)
+
+// StepError is the failure of one step or test.
+type StepError struct {
+	Image, Step, Position string
+	Err                   error
+	Log                   []string // the last lines that it said
+	Kept                  bool     // its disk was kept
+}
+
+// Error implements error.
+func (e *StepError) Error() string {
+	return fmt.Sprintf("image %q, %s (%s): %v", e.Image, e.Step, e.Position, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Build makes every layer of the plan and passes every test, and returns the
+// top layer of each image that came so far. When a step fails, images that
+// stand on it are left out, others are finished; the error joins all failures.
+func (b *Builder) Build(ctx context.Context, p *plan.Plan) (map[string]digest.Digest, error) {
+	r := &run{Builder: b, slots: semaphore.NewWeighted(int64(max(1, b.Jobs))), images: map[string]*outcome{}}
+	for _, image := range p.Images {
+		r.images[image.Name] = &outcome{done: make(chan struct{})}
+		for _, step := range image.Steps {
+			b.Sink.Emit(event.Event{Kind: event.StepQueued, Image: image.Name, Step: step.Label()})
+		}
+		for _, t := range image.Tests {
+			b.Sink.Emit(event.Event{Kind: event.StepQueued, Image: image.Name, Step: testLabel(t)})
+		}
+	}
+	for _, image := range p.Images {
+		go func() {
+			o := r.images[image.Name]
+			defer close(o.done)
+			o.layer, o.err = r.image(ctx, image)
+		}()
+	}
+	layers := map[string]digest.Digest{}
+	var errs []error
+	for _, image := range p.Images {
+		o := r.images[image.Name]
+		<-o.done
+		if o.err == nil {
+			layers[image.Name] = o.layer
+		} else if !errors.Is(o.err, errParent) {
+			errs = append(errs, o.err)
+		}
+	}
+	return layers, errors.Join(errs...)
+}
+
+// run is one call of Build.
+type run struct {
+	*Builder
+	slots  *semaphore.Weighted
+	images map[string]*outcome
+}
+
+// outcome is what became of an image; it is read when done is closed.
+type outcome struct {
+	done  chan struct{}
+	layer digest.Digest
+	err   error
+}
+
+// errParent says that the image below failed.
+var errParent = errors.New("the image that it is made from failed")
+
+// image builds one image when its parent is there.
+func (r *run) image(ctx context.Context, image plan.Image) (digest.Digest, error) {
+	var top digest.Digest
+	if parent, ok := r.images[image.From]; ok {
+		<-parent.done
+		if parent.err != nil {
+			r.skip(image, 0)
+			return "", errParent
+		}
+		top = parent.layer
+	}
+	for i, step := range image.Steps {
+		layer, err := r.step(ctx, step, top)
+		if err != nil {
+			r.skip(image, i+1)
+			return "", err
+		}
+		top = layer.Digest
+	}
+	var errs []error
+	for _, t := range image.Tests {
+		errs = append(errs, r.test(ctx, image, t, top))
+	}
+	return top, errors.Join(errs...)
+}
+
+// skip says that an image's steps from i on will not be done.
+func (r *run) skip(image plan.Image, i int) {
+	for _, step := range image.Steps[i:] {
+		r.Sink.Emit(event.Event{Kind: event.StepSkipped, Image: image.Name, Step: step.Label()})
+	}
+	for _, t := range image.Tests {
+		r.Sink.Emit(event.Event{Kind: event.StepSkipped, Image: image.Name, Step: testLabel(t)})
+	}
+}
+
+// step returns a step's layer: one that is there, or a new one.
+func (r *run) step(ctx context.Context, step plan.Step, parent digest.Digest) (store.Layer, error) {
+	sink := r.Sink.For(step.Image, step.Label())
+	key := step.Key(parent)
+	if layer, ok, err := r.cached(key, sink); ok || err != nil {
+		return layer, err
+	}
+	if err := r.slots.Acquire(ctx, 1); err != nil {
+		return store.Layer{}, context.Cause(ctx)
+	}
+	defer r.slots.Release(1)
+	unlock, err := r.Store.LockKey(ctx, key)
+	if err != nil {
+		return store.Layer{}, r.failed(step, sink, nil, err)
+	}
+	layer, err := r.makeLayer(ctx, step, parent, sink)
+	return layer, errors.Join(err, unlock())
+}
+
+// cached looks a layer up and says so.
+func (r *run) cached(key store.Key, sink event.Sink) (store.Layer, bool, error) {
+	layer, ok, err := r.Store.Lookup(key)
+	if !ok || err != nil {
+		return layer, false, err
+	}
+	// A read-only store serves its layers all the same.
+	_ = r.Store.Touch(layer.Digest, r.Now())
+	sink.Emit(event.Event{Kind: event.StepCached, Layer: string(layer.Digest)})
+	return layer, true, nil
+}
+
+func (r *run) makeLayer(ctx context.Context, step plan.Step, parent digest.Digest, sink event.Sink) (store.Layer, error) {
+	key := step.Key(parent)
+	// Another process may have made it while this one waited.
+	if layer, ok, err := r.cached(key, sink); ok || err != nil {
+		return layer, err
+	}
+	start := r.Now()
+	sink.Emit(event.Event{Kind: event.StepStarted})
+	work, err := r.Store.Begin(parent)
+	if err != nil {
+		return store.Layer{}, r.failed(step, sink, nil, err)
+	}
+	log := &journal{w: work, now: r.Now}
+	how, err := r.work(ctx, step, key, work, event.Tee(sink, log.sink))
+	if err != nil {
+		return store.Layer{}, r.abandon(work, step, sink, log, err)
+	}
+	var inputs []string
+	for _, line := range step.Lines(parent) {
+		inputs = append(inputs, line.String())
+	}
+	layer, err := work.Commit(store.Layer{
+		Key: key, Inputs: inputs, Image: step.Image, Step: step.Label(),
+		Created: r.Now().UTC(), Elapsed: r.Now().Sub(start), How: how,
+	})
+	if err != nil {
+		return layer, errors.Join(r.failed(step, sink, log, err), work.Discard())
+	}
+	sink.Emit(event.Event{Kind: event.StepDone, Layer: string(layer.Digest), Elapsed: layer.Elapsed})
+	return layer, nil
+}
+
+// abandon ends the work of a step that failed.
+func (r *run) abandon(work *store.Work, step plan.Step, sink event.Sink, log *journal, err error) error {
+	failure := r.failed(step, sink, log, err)
+	// Nobody wants to look into what was interrupted.
+	if !r.KeepFailed || errors.Is(err, context.Canceled) || step.Bootstrap != nil {
+		return errors.Join(failure, work.Discard())
+	}
+	if err := work.Keep(step.Image); err != nil {
+		return errors.Join(failure, err, work.Discard())
+	}
+	failure.Kept = true
+	return failure
+}
+
+func (r *run) failed(step plan.Step, sink event.Sink, log *journal, err error) *StepError {
+	sink.Emit(event.Event{Kind: event.StepFailed, Text: err.Error()})
+	failure := &StepError{Image: step.Image, Step: step.Label(), Position: step.Position, Err: err}
+	if log != nil {
+		failure.Log = log.last()
+	}
+	return failure
+}
+
+// journal writes events into a layer's log, and keeps the last lines that a
+// program said.
+type journal struct {
+	w     interface{ Write(p []byte) (int, error) }
+	now   func() time.Time
+	mu    sync.Mutex
+	lines []string
+}
+
+const lastLines = 12
+
+func (j *journal) sink(e event.Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e.Time = j.now().UTC()
+	if e.Kind == event.Log && e.Stream != event.Console {
+		j.lines = append(j.lines, e.Text)
+		j.lines = j.lines[max(0, len(j.lines)-lastLines):]
+	}
+	if e.Kind == event.Progress {
+		return
+	}
+	p, err := json.Marshal(e)
+	if err != nil {
+		return
+	}
+	// A log that cannot be written shows at the commit, which syncs it.
+	_, _ = j.w.Write(append(p, '\n'))
+}
+
+func (j *journal) last() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]string(nil), j.lines...)
+}

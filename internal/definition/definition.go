@@ -1,0 +1,115 @@
+// Package definition reads a user's HCL files into validated images, or reports
+// every problem in them at once, each with its place in the source and a hint.
+// It reads the files that the definition names; it starts nothing, asks nobody,
+// and knows the environment only through its options.
+package definition
+
+import (
+	"time"
+
+	"herdbook/internal/digest"
+	"herdbook/internal/op"
+)
+
+// Definition is what a user's files say, validated.
+type Definition struct {
+	Dir          string // the directory that relative paths count from
+	Repositories []Repository
+	Images       []Image // parents before their children
+}
+
+// Repository is where images are published.
+type Repository struct {
+	Name       string
+	Path       string    // directory, absolute
+	SigningKey op.Secret // armoured OpenPGP secret key; of a file: its content
+	Unsigned   bool      // published without a signature, on purpose
+}
+
+// Image is one image.
+type Image struct {
+	Name      string
+	From      string // name of the parent image; "" if it starts by itself
+	Bootstrap *Bootstrap
+	Disk      Disk
+	Steps     []Step // sysprep, if asked for, is the last one
+	Tests     []Test
+	Publish   []Publish
+	Targets   []Target
+	Position  string // file:line
+}
+
+// Disk is the geometry of an image that starts by itself.
+type Disk struct {
+	Size int64 // bytes
+}
+
+// Bootstrap makes an image of packages, without an installer.
+type Bootstrap struct {
+	Suite         string
+	Mirror        string
+	Components    []string
+	Variant       string
+	Include       []string
+	Keyring       string // absolute path; "" for the host's
+	KeyringDigest digest.Digest
+	Architecture  string
+	Refresh       string // never, daily or always
+}
+
+// Step is one operation on the image.
+type Step struct {
+	Kind      string
+	Name      string
+	Operation op.Operation
+	Network   bool
+	Timeout   time.Duration // 0: the default
+	Position  string        // file:line
+	Files     []Input       // what a copy step reads
+}
+
+// Input is one file, directory or link that a step reads from the host.
+type Input struct {
+	Name   string // in the tree that is copied; "." is its top
+	Path   string // on the host
+	Mode   string // such as -rwxr-xr-x
+	Size   int64  // of a regular file
+	Link   string // target of a symbolic link
+	Digest digest.Digest
+}
+
+// Test is a proof that the image works.
+type Test struct {
+	Kind     string // boots
+	Firmware string // bios or uefi
+	Timeout  time.Duration
+	Commands []Command
+	Position string
+}
+
+// Command is a command of a test.
+type Command struct {
+	Name       string
+	Run        string
+	Expect     string // regular expression that its output must match; "" for any
+	ExitStatus int
+}
+
+// Publish puts the image into a repository.
+type Publish struct {
+	Repository string
+	Name       string // in the repository
+}
+
+// Target is a place where the image is delivered to.
+type Target struct {
+	Kind   string // docker
+	Docker *Docker
+}
+
+// Docker is the target of the same name.
+type Docker struct {
+	Tags    []string
+	Command []string
+	Output  string // directory, absolute
+}

@@ -1,0 +1,152 @@
+package definition
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/function"
+	"github.com/zclconf/go-cty/cty/function/stdlib"
+
+	"herdbook/internal/digest"
+)
+
+// maxFile bounds what file() reads, in bytes.
+const maxFile = 16 << 20
+
+func sorted(s []string) []string {
+	slices.Sort(s)
+	return slices.Compact(s)
+}
+
+// functions are what an expression may call.
+func (l *loader) functions() map[string]function.Function {
+	all := map[string]function.Function{
+		"abs": stdlib.AbsoluteFunc, "ceil": stdlib.CeilFunc, "chomp": stdlib.ChompFunc, "coalesce": stdlib.CoalesceFunc,
+		"concat": stdlib.ConcatFunc, "contains": stdlib.ContainsFunc, "distinct": stdlib.DistinctFunc, "flatten": stdlib.FlattenFunc,
+		"floor": stdlib.FloorFunc, "format": stdlib.FormatFunc, "formatlist": stdlib.FormatListFunc, "indent": stdlib.IndentFunc,
+		"join": stdlib.JoinFunc, "jsondecode": stdlib.JSONDecodeFunc, "jsonencode": stdlib.JSONEncodeFunc, "keys": stdlib.KeysFunc,
+		"length": stdlib.LengthFunc, "lookup": stdlib.LookupFunc, "lower": stdlib.LowerFunc, "max": stdlib.MaxFunc, "merge": stdlib.MergeFunc,
+		"min": stdlib.MinFunc, "range": stdlib.RangeFunc, "regex": stdlib.RegexFunc, "regexall": stdlib.RegexAllFunc, "replace": stdlib.ReplaceFunc,
+		"reverse": stdlib.ReverseListFunc, "setproduct": stdlib.SetProductFunc, "sort": stdlib.SortFunc, "split": stdlib.SplitFunc,
+		"strrev": stdlib.ReverseFunc, "substr": stdlib.SubstrFunc, "title": stdlib.TitleFunc, "trim": stdlib.TrimFunc,
+		"trimprefix": stdlib.TrimPrefixFunc, "trimspace": stdlib.TrimSpaceFunc, "trimsuffix": stdlib.TrimSuffixFunc, "upper": stdlib.UpperFunc,
+		"values": stdlib.ValuesFunc, "zipmap": stdlib.ZipmapFunc,
+		"tolist": stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)), "tomap": stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)),
+		"toset": stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)), "tostring": stdlib.MakeToFunc(cty.String),
+		"tonumber": stdlib.MakeToFunc(cty.Number), "tobool": stdlib.MakeToFunc(cty.Bool),
+		"sha256":       textFunction(func(s string) (string, error) { return string(digest.Of([]byte(s))), nil }),
+		"base64encode": textFunction(func(s string) (string, error) { return base64.StdEncoding.EncodeToString([]byte(s)), nil }),
+		"file":         textFunction(l.readFile),
+		"env":          l.envFunction(),
+	}
+	all["templatefile"] = l.templateFunction(all)
+	return all
+}
+
+// textFunction is a function from a string to a string.
+func textFunction(fn func(string) (string, error)) function.Function {
+	return function.New(&function.Spec{
+		Params: []function.Parameter{{Name: "text", Type: cty.String}},
+		Type:   function.StaticReturnType(cty.String),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			s, err := fn(args[0].AsString())
+			if err != nil {
+				return cty.NilVal, function.NewArgError(0, err)
+			}
+			return cty.StringVal(s), nil
+		},
+	})
+}
+
+// path makes a path of the definition absolute.
+func (l *loader) path(name string) string {
+	if filepath.IsAbs(name) {
+		return filepath.Clean(name)
+	}
+	return filepath.Join(l.dir, name)
+}
+
+func (l *loader) readFile(name string) (string, error) {
+	stat, err := os.Stat(l.path(name))
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", name, unwrapPath(err))
+	}
+	if !stat.Mode().IsRegular() || stat.Size() > maxFile {
+		return "", fmt.Errorf("read %s: it is no regular file of at most %d bytes", name, maxFile)
+	}
+	p, err := os.ReadFile(l.path(name))
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", name, unwrapPath(err))
+	}
+	return string(p), nil
+}
+
+// unwrapPath drops the path of an error that already stands in the message.
+func unwrapPath(err error) error {
+	if p, ok := err.(*os.PathError); ok {
+		return p.Err
+	}
+	return err
+}
+
+// templateFunction renders a file as a template with variables of its own.
+func (l *loader) templateFunction(functions map[string]function.Function) function.Function {
+	return function.New(&function.Spec{
+		Params: []function.Parameter{
+			{Name: "path", Type: cty.String},
+			{Name: "variables", Type: cty.DynamicPseudoType, AllowMarked: true},
+		},
+		Type: function.StaticReturnType(cty.String),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			name := args[0].AsString()
+			text, err := l.readFile(name)
+			if err != nil {
+				return cty.NilVal, function.NewArgError(0, err)
+			}
+			expr, diags := hclsyntax.ParseTemplate([]byte(text), name, hcl.InitialPos)
+			if diags.HasErrors() {
+				return cty.NilVal, function.NewArgErrorf(0, "%s", diags.Error())
+			}
+			if !args[1].CanIterateElements() || !args[1].Type().IsObjectType() && !args[1].Type().IsMapType() {
+				return cty.NilVal, function.NewArgErrorf(1, "want an object of variables")
+			}
+			v, diags := expr.Value(&hcl.EvalContext{Variables: args[1].AsValueMap(), Functions: functions})
+			if diags.HasErrors() {
+				return cty.NilVal, function.NewArgErrorf(0, "%s", diags.Error())
+			}
+			return v, nil
+		},
+	})
+}
+
+// envFunction reads a variable of the environment as a secret.
+func (l *loader) envFunction() function.Function {
+	return function.New(&function.Spec{
+		Params:   []function.Parameter{{Name: "name", Type: cty.String}},
+		VarParam: &function.Parameter{Name: "version", Type: cty.String},
+		Type:     function.StaticReturnType(cty.String),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			if len(args) > 2 {
+				return cty.NilVal, fmt.Errorf("want a name and perhaps a version")
+			}
+			m := mark{name: args[0].AsString()}
+			if len(args) == 2 {
+				m.version = args[1].AsString()
+			}
+			value, ok := "", false
+			if l.options.LookupEnv != nil {
+				value, ok = l.options.LookupEnv(m.name)
+			}
+			if !ok {
+				return cty.NilVal, function.NewArgErrorf(0, "the environment variable %s is not set", m.name)
+			}
+			return cty.StringVal(value).Mark(m), nil
+		},
+	})
+}

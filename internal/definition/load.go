@@ -1,0 +1,152 @@
+package definition
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclparse"
+	"github.com/hashicorp/hcl/v2/hclwrite"
+)
+
+// Options are what a definition may depend on beside its files.
+type Options struct {
+	Variables     map[string]string           // by name, from the command line
+	VariableFiles []string                    // HCL files of assignments
+	LookupEnv     func(string) (string, bool) // nil: no environment
+}
+
+// VariablePrefix begins the names of environment variables that set variables.
+const VariablePrefix = "HERDBOOK_VAR_"
+
+// Problems is every problem of a definition.
+type Problems struct {
+	Diagnostics hcl.Diagnostics
+	files       map[string]*hcl.File
+}
+
+// Error implements error: the first problem, and how many more there are.
+func (p *Problems) Error() string {
+	errs := p.Diagnostics.Errs()
+	if len(errs) == 1 {
+		return errs[0].Error()
+	}
+	return fmt.Sprintf("%v; and %d more", errs[0], len(errs)-1)
+}
+
+// Write prints the problems with their source lines, for a terminal of width
+// columns (0: do not wrap).
+func (p *Problems) Write(w io.Writer, width uint, colour bool) error {
+	return hcl.NewDiagnosticTextWriter(w, p.files, width, colour).WriteDiagnostics(p.Diagnostics)
+}
+
+// DefaultFile is the definition if none is named.
+const DefaultFile = "herdbook.hcl"
+
+// Load reads a file, or all *.hcl files of a directory. An error that is a
+// *Problems holds everything that is wrong with the definition itself.
+func Load(path string, o Options) (*Definition, error) {
+	dir, names, err := find(path)
+	if err != nil {
+		return nil, err
+	}
+	absolute, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read definition: %w", err)
+	}
+	parser := hclparse.NewParser()
+	l := &loader{dir: absolute, options: o, parser: parser}
+	var bodies []hcl.Body
+	for _, name := range names {
+		file, diags := parser.ParseHCLFile(name)
+		l.report(diags)
+		if file != nil {
+			bodies = append(bodies, file.Body)
+		}
+	}
+	if l.diags.HasErrors() { // what does not parse would make problems of its own
+		return nil, l.problems()
+	}
+	d := l.load(hcl.MergeBodies(bodies))
+	if l.diags.HasErrors() {
+		return nil, l.problems()
+	}
+	return d, nil
+}
+
+// find lists the files of a definition.
+func find(path string) (dir string, names []string, err error) {
+	stat, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil, fmt.Errorf("there is no definition %s; write one, or name it with --file", path)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("read definition: %w", err)
+	}
+	if !stat.IsDir() {
+		return filepath.Dir(path), []string{path}, nil
+	}
+	names, err = filepath.Glob(filepath.Join(path, "*.hcl"))
+	if err != nil {
+		return "", nil, fmt.Errorf("read definition: %w", err)
+	}
+	if len(names) == 0 {
+		return "", nil, fmt.Errorf("there is no *.hcl file in %s", path)
+	}
+	return path, names, nil
+}
+
+// Format returns the text of a definition in the canonical style.
+func Format(text []byte, name string) ([]byte, error) {
+	parser := hclparse.NewParser()
+	if _, diags := parser.ParseHCL(text, name); diags.HasErrors() {
+		return nil, &Problems{diags, parser.Files()}
+	}
+	return hclwrite.Format(text), nil
+}
+
+// loader gathers what is found and what is wrong.
+type loader struct {
+	dir     string
+	options Options
+	parser  *hclparse.Parser
+	diags   hcl.Diagnostics
+}
+
+func (l *loader) report(diags hcl.Diagnostics) {
+	// The excerpt is enough; the values of an expression could be secrets.
+	for _, d := range diags {
+		d.Expression, d.EvalContext = nil, nil
+		if !slices.ContainsFunc(l.diags, func(have *hcl.Diagnostic) bool { return have.Error() == d.Error() }) {
+			l.diags = append(l.diags, d)
+		}
+	}
+}
+
+// fault reports one problem at a place.
+func (l *loader) fault(at hcl.Range, summary, detail string) {
+	l.report(hcl.Diagnostics{{Severity: hcl.DiagError, Summary: summary, Detail: detail, Subject: &at}})
+}
+
+func (l *loader) problems() *Problems {
+	slices.SortStableFunc(l.diags, func(a, b *hcl.Diagnostic) int {
+		if a.Subject == nil || b.Subject == nil {
+			return 0
+		}
+		if c := strings.Compare(a.Subject.Filename, b.Subject.Filename); c != 0 {
+			return c
+		}
+		return a.Subject.Start.Byte - b.Subject.Start.Byte
+	})
+	return &Problems{l.diags, l.parser.Files()}
+}
+
+// position writes a place as file:line, relative to the definition.
+func (l *loader) position(r hcl.Range) string {
+	return fmt.Sprintf("%s:%d", filepath.Base(r.Filename), r.Start.Line)
+}

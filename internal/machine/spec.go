@@ -1,0 +1,105 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"herdbook/internal/disk"
+)
+
+// Accelerator is how QEMU runs the guest's instructions.
+type Accelerator string
+
+// The accelerators.
+const (
+	KVM Accelerator = "kvm" // the processor itself
+	TCG Accelerator = "tcg" // software emulation: works everywhere, several times slower
+)
+
+// Firmware is what a machine without a kernel of its own starts from.
+type Firmware string
+
+// The firmwares.
+const (
+	BIOS Firmware = "bios"
+	UEFI Firmware = "uefi"
+)
+
+// Spec is a machine. The zero value of a field means that it has none of it,
+// or what its comment says.
+type Spec struct {
+	Arch        string      // "x86_64", which is also the default: no other is built yet
+	Accelerator Accelerator // default TCG
+	Memory      int         // MiB, default 1024
+	CPUs        int         // default 1
+
+	// A kernel to start directly: a bzImage, or, much faster under TCG, the
+	// ELF file that lies packed inside it (started through its PVH entry).
+	// Without one the machine starts from its first disk by Firmware.
+	Kernel, Initrd, CommandLine string
+
+	Firmware     Firmware // default BIOS
+	FirmwareCode string   // path, for UEFI; Start looks for Debian's if there is none
+	FirmwareVars string   // path of the variables, written to; none: a copy in memory, gone with the machine
+
+	Disks   []Disk
+	NoFlush bool   // the guest's flushes are not passed to the host: for disks that the caller syncs, or throws away
+	Port    string // name of the agent's virtio-serial port
+	Network bool   // a virtio network device on QEMU's user network; without it there is no network at all
+}
+
+// Disk is one virtio disk.
+type Disk struct {
+	Path     string
+	Format   disk.Format
+	ReadOnly bool
+	Serial   string // what the guest knows it by (/dev/disk/by-id/virtio-SERIAL); at most 20 characters
+	Discard  bool   // what the guest trims, or overwrites with zeros, is freed in the image
+}
+
+// The bounds of a Spec. A virtio disk tells 20 bytes of its serial number.
+const (
+	defaultMemory = 1024
+	maxSerial     = 20
+	maxDisks      = 16
+	maxCPUs       = 255
+)
+
+// check refuses what QEMU would misunderstand or refuse less plainly.
+func (s Spec) check() error {
+	switch {
+	case s.Arch != "" && s.Arch != "x86_64":
+		return fmt.Errorf("architecture %q cannot be started yet: only x86_64", s.Arch)
+	case s.Accelerator != "" && s.Accelerator != KVM && s.Accelerator != TCG:
+		return fmt.Errorf("accelerator %q is none of kvm, tcg", s.Accelerator)
+	case s.Firmware != "" && s.Firmware != BIOS && s.Firmware != UEFI:
+		return fmt.Errorf("firmware %q is none of bios, uefi", s.Firmware)
+	case s.Memory < 0 || s.CPUs < 0 || s.CPUs > maxCPUs:
+		return fmt.Errorf("%d MiB of memory and %d processors make no machine", s.Memory, s.CPUs)
+	case s.Kernel == "" && (s.Initrd != "" || s.CommandLine != ""):
+		return errors.New("an initrd or a kernel command line needs a kernel")
+	case len(s.Disks) > maxDisks:
+		return fmt.Errorf("%d disks are more than %d", len(s.Disks), maxDisks)
+	}
+	for _, d := range s.Disks {
+		if err := d.check(); err != nil {
+			return fmt.Errorf("disk %q: %w", d.Path, err)
+		}
+	}
+	return nil
+}
+
+func (d Disk) check() error {
+	switch {
+	case d.Path == "":
+		return errors.New("it has no path")
+	case d.Format != disk.Raw && d.Format != disk.QCOW2:
+		return fmt.Errorf("format %q is none of raw, qcow2", d.Format)
+	case len(d.Serial) > maxSerial:
+		return fmt.Errorf("serial %q is longer than %d bytes", d.Serial, maxSerial)
+	case strings.ContainsFunc(d.Serial, func(r rune) bool { return r <= ' ' || r == ',' || r == '/' || r > '~' }):
+		return fmt.Errorf("serial %q has characters that a guest cannot name", d.Serial)
+	}
+	return nil
+}

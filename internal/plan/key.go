@@ -1,0 +1,218 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"herdbook/internal/definition"
+	"herdbook/internal/digest"
+	"herdbook/internal/op"
+	"herdbook/internal/store"
+)
+
+// format is raised when the meaning of all keys changes.
+const format = "herdbook key 1"
+
+// model is the machine that the workshop gives to a guest. It enters the keys
+// of steps that run there, since drivers and device names can be seen by them.
+const model = "workshop 1"
+
+// Line is one thing that a key depends on.
+type Line struct {
+	Label string
+	Value string
+}
+
+// String is the line as it is hashed and shown.
+func (l Line) String() string { return l.Label + " " + strconv.Quote(l.Value) }
+
+// lines gathers the lines of a key.
+type lines []Line
+
+func (l *lines) add(label string, values ...string) {
+	for _, value := range values {
+		*l = append(*l, Line{label, value})
+	}
+}
+
+func (l *lines) addIf(label, value string) {
+	if value != "" {
+		l.add(label, value)
+	}
+}
+
+func (l *lines) flag(label string, set bool) {
+	if set {
+		l.add(label, "true")
+	}
+}
+
+func (l *lines) secret(label string, s op.Secret) {
+	switch {
+	case s == op.Secret{}:
+	case s.Name != "":
+		// By name and version, never by value: a key may be published.
+		l.add(label, "secret "+s.Name+" "+s.Version)
+	default:
+		l.add(label, "literal "+string(digest.Of([]byte(s.Value))))
+	}
+}
+
+// Key names what the step makes upon the layer parent ("" for none).
+func (s Step) Key(parent digest.Digest) store.Key {
+	return sum(s.Lines(parent))
+}
+
+func sum(l []Line) store.Key {
+	var text strings.Builder
+	for _, line := range l {
+		text.WriteString(line.String() + "\n")
+	}
+	return store.Key(digest.Of([]byte(text.String())))
+}
+
+// Lines lists everything that the step's key depends on.
+//
+// Left out on purpose: the names of image and step and their place in the
+// definition (they change no byte), the timeout (it decides whether the step
+// ends, not how), the accelerator and the number of processors, and what tests,
+// publishing and targets say.
+func (s Step) Lines(parent digest.Digest) []Line {
+	var l lines
+	l.add("format", format)
+	l.addIf("parent", string(parent))
+	for _, p := range s.Pins {
+		l.add("repository", p.Name+" "+string(p.Digest))
+	}
+	if s.Bootstrap != nil {
+		bootstrapLines(&l, *s.Bootstrap, s.Size)
+		return l
+	}
+	l.add("machine", model)
+	l.add("operation", fmt.Sprintf("%s %d", s.Operation.Kind(), s.Operation.Version()))
+	operationLines(&l, s.Operation, s.Files)
+	l.flag("network", s.Network)
+	l.flag("trim", s.Trim)
+	return l
+}
+
+func bootstrapLines(l *lines, b definition.Bootstrap, size int64) {
+	l.add("bootstrap", "mmdebstrap 1")
+	l.add("disk", strconv.FormatInt(size, 10))
+	l.add("suite", b.Suite)
+	l.add("mirror", b.Mirror) // stays in the guest's sources.list
+	l.add("component", b.Components...)
+	l.add("variant", b.Variant)
+	l.add("architecture", b.Architecture)
+	l.add("include", slices.Compact(slices.Sorted(slices.Values(b.Include)))...) // their order changes nothing
+	l.addIf("keyring", string(b.KeyringDigest))
+}
+
+// operationLines writes what one operation depends on. A kind that stands here
+// by mistake with too little would be a wrong cache hit, so an unknown one
+// panics: the test that goes through all kinds would meet it first.
+func operationLines(l *lines, o op.Operation, files []definition.Input) {
+	switch o := o.(type) {
+	case *op.Packages:
+		l.flag("update", o.Update)
+		l.add("install", slices.Compact(slices.Sorted(slices.Values(o.Install)))...)
+		l.add("remove", slices.Compact(slices.Sorted(slices.Values(o.Remove)))...)
+	case *op.Run:
+		l.add("script", o.Script)
+		for _, name := range slices.Sorted(maps.Keys(o.Environment)) {
+			l.secret("environment "+name, o.Environment[name])
+		}
+	case *op.File:
+		l.add("path", o.Path)
+		l.add("content", o.Content)
+		ownership(l, o.Mode, o.Owner, o.Group)
+	case *op.Copy:
+		l.add("destination", o.Destination) // the source's name changes nothing, its content does
+		ownership(l, "", o.Owner, o.Group)
+		for _, f := range files {
+			inputLine(l, f)
+		}
+	case *op.Delete:
+		l.add("path", o.Paths...)
+	case *op.User:
+		userLines(l, o)
+	case *op.Password:
+		l.add("user", o.User)
+		l.secret("password", o.Password)
+		l.addIf("hash", o.Hash)
+		l.flag("locked", o.Locked)
+	case *op.SSHKey:
+		l.add("user", o.User)
+		l.add("key", o.Keys...)
+	case *op.Hostname:
+		l.add("name", o.Name)
+	case *op.Timezone:
+		l.add("zone", o.Zone)
+	case *op.Service:
+		serviceLines(l, o)
+	case *op.Sysprep:
+		l.add("sysprep", sysprepOperations(o)...)
+	case *op.Bootloader, *op.Agent:
+	default:
+		panic(fmt.Sprintf("plan: operation %T has no key", o))
+	}
+}
+
+func ownership(l *lines, mode, owner, group string) {
+	l.addIf("mode", mode)
+	l.addIf("owner", owner)
+	l.addIf("group", group)
+}
+
+func userLines(l *lines, o *op.User) {
+	l.add("name", o.Name)
+	if o.UID != 0 {
+		l.add("uid", strconv.Itoa(o.UID))
+	}
+	l.addIf("group", o.Group)
+	l.add("supplementary", o.Groups...)
+	l.addIf("shell", o.Shell)
+	l.addIf("home", o.Home)
+	l.flag("system", o.System)
+}
+
+func serviceLines(l *lines, o *op.Service) {
+	l.add("name", o.Name)
+	if o.Enabled != nil {
+		l.add("enabled", strconv.FormatBool(*o.Enabled))
+	}
+	l.flag("masked", o.Masked)
+}
+
+// sysprepOperations spells the default out, so that a new default is a new key.
+func sysprepOperations(o *op.Sysprep) []string {
+	if len(o.Operations) == 0 {
+		return op.SysprepOperations
+	}
+	return slices.DeleteFunc(slices.Clone(op.SysprepOperations), func(name string) bool {
+		return !slices.Contains(o.Operations, name)
+	})
+}
+
+func inputLine(l *lines, f definition.Input) {
+	// Modification times are left out: a fresh checkout has others.
+	l.add("input", fmt.Sprintf("%s %s %d %s %s", f.Mode, f.Digest, f.Size, strconv.Quote(f.Name), strconv.Quote(f.Link)))
+}
+
+// TestKey names the proof that a layer passed a test.
+func TestKey(layer digest.Digest, t definition.Test) store.Key {
+	var l lines
+	l.add("format", format)
+	l.add("layer", string(layer))
+	l.add("test", t.Kind+" 1")
+	l.add("firmware", t.Firmware)
+	for _, c := range t.Commands {
+		l.add("command", c.Run)
+		l.add("expect", c.Expect)
+		l.add("status", strconv.Itoa(c.ExitStatus))
+	}
+	return sum(l)
+}

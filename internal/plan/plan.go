@@ -1,0 +1,168 @@
+// Package plan turns images and pins into ordered steps with keys. A key names
+// everything that can change what a step makes, and nothing else; the package
+// can print what went into a key, so that a rebuild is never a riddle. Carrying
+// the steps out is left to package build.
+package plan
+
+import (
+	"fmt"
+
+	"herdbook/internal/definition"
+	"herdbook/internal/digest"
+	"herdbook/internal/op"
+	"herdbook/internal/pin"
+	"herdbook/internal/store"
+)
+
+// Plan is what must be done for every image, parents before children.
+type Plan struct {
+	Images []Image
+}
+
+// Image is one image's steps, in order. Each makes a layer upon the one before.
+type Image struct {
+	definition.Image
+	Steps []Step
+}
+
+// Step makes one layer.
+type Step struct {
+	definition.Step
+	Image     string                // the image that it belongs to
+	Bootstrap *definition.Bootstrap // set for the first step of a bootstrapped image
+	Size      int64                 // bytes of the disk; set with Bootstrap
+	Trim      bool                  // free blocks are given back at the end
+	Pins      []pin.Pin             // the state of the package repositories that it can see
+}
+
+// Kinds of the steps that no definition spells out.
+const (
+	KindBootstrap  = "bootstrap"
+	KindBootloader = "bootloader"
+	KindSysprep    = "sysprep"
+)
+
+// Label names the step to people, as its block in the definition is named.
+func (s Step) Label() string {
+	if s.Name == "" {
+		return s.Kind
+	}
+	return fmt.Sprintf("%s %q", s.Kind, s.Name)
+}
+
+// New plans every image of a definition. Each suite that it uses must be
+// pinned in lock.
+func New(d *definition.Definition, lock pin.Lock) (*Plan, error) {
+	p := &Plan{}
+	sees := map[string][]pin.Pin{} // image → the repositories its guest knows
+	for _, image := range d.Images {
+		planned := Image{Image: image}
+		if b := image.Bootstrap; b != nil {
+			release, ok := lock.Get(pin.AptName(b.Mirror, b.Suite))
+			if !ok {
+				return nil, fmt.Errorf("plan image %q: %s is not pinned", image.Name, pin.AptName(b.Mirror, b.Suite))
+			}
+			sees[image.Name] = []pin.Pin{release}
+			planned.Steps = append(planned.Steps, start(image, release)...)
+		} else {
+			sees[image.Name] = sees[image.From]
+		}
+		for _, s := range image.Steps {
+			step := Step{Step: s, Image: image.Name, Trim: s.Kind == KindSysprep}
+			if s.Network {
+				step.Pins = sees[image.Name]
+			}
+			planned.Steps = append(planned.Steps, step)
+		}
+		p.Images = append(p.Images, planned)
+	}
+	return p, nil
+}
+
+// start is how a bootstrapped image begins: packages, then the boot loader. They
+// are two layers, since a failure of the second should not cost the first.
+func start(image definition.Image, release pin.Pin) []Step {
+	return []Step{
+		{
+			Step:      definition.Step{Kind: KindBootstrap, Name: "mmdebstrap", Position: image.Position},
+			Image:     image.Name,
+			Bootstrap: image.Bootstrap,
+			Size:      image.Disk.Size,
+			Pins:      []pin.Pin{release},
+		},
+		{
+			Step:  definition.Step{Kind: KindBootloader, Operation: &op.Bootloader{}, Position: image.Position},
+			Image: image.Name,
+		},
+	}
+}
+
+// Image returns the planned image of a name.
+func (p *Plan) Image(name string) (Image, bool) {
+	for _, image := range p.Images {
+		if image.Name == name {
+			return image, true
+		}
+	}
+	return Image{}, false
+}
+
+// With returns the plan of the named images and all their ancestors; of all
+// images if no name is given.
+func (p *Plan) With(names ...string) (*Plan, error) {
+	if len(names) == 0 {
+		return p, nil
+	}
+	needed := map[string]bool{}
+	for _, name := range names {
+		for name != "" {
+			image, ok := p.Image(name)
+			if !ok {
+				return nil, fmt.Errorf("there is no image %q in the definition", name)
+			}
+			needed[name] = true
+			name = image.From
+		}
+	}
+	some := &Plan{}
+	for _, image := range p.Images {
+		if needed[image.Name] {
+			some.Images = append(some.Images, image)
+		}
+	}
+	return some, nil
+}
+
+// State is what is known of a step before anything is built.
+type State struct {
+	Step
+	Known bool          // whether Key is: it is unless a step before has no layer
+	Key   store.Key     // what the step's layer is looked up by
+	Layer digest.Digest // what was found; "" when it must be built
+}
+
+// Resolve looks every step up with find and returns the states by image, in
+// the order of the steps.
+func (p *Plan) Resolve(find func(store.Key) (digest.Digest, bool)) map[string][]State {
+	states := map[string][]State{}
+	last := map[string]digest.Digest{} // image → its top layer, if all of it is there
+	for _, image := range p.Images {
+		parent, known := last[image.From], true
+		if image.From != "" && parent == "" {
+			known = false
+		}
+		for _, step := range image.Steps {
+			state := State{Step: step, Known: known}
+			if known {
+				state.Key = step.Key(parent)
+				parent, known = find(state.Key)
+				state.Layer = parent
+			}
+			states[image.Name] = append(states[image.Name], state)
+		}
+		if known {
+			last[image.Name] = parent
+		}
+	}
+	return states
+}
