@@ -1,0 +1,153 @@
+// Package signed signs texts and verifies signed ones, in the form that
+// OpenPGP calls the cleartext signature framework (RFC 9580, section 7), which
+// gpg, apt and virt-builder read. What a text means is left to others.
+package signed
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+)
+
+const header = "-----BEGIN PGP SIGNED MESSAGE-----"
+
+// Keys are public keys that a signature is held against.
+type Keys = openpgp.EntityList
+
+// ReadKeys reads public keys, armoured or not.
+func ReadKeys(text []byte) (Keys, error) {
+	read := openpgp.ReadKeyRing
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("-----BEGIN PGP")) {
+		read = openpgp.ReadArmoredKeyRing
+	}
+	return read(bytes.NewReader(text))
+}
+
+// Verify returns the text of a clear-signed message that one of keys signed and
+// that was valid at the time now. The text is what the signature covers, and
+// nothing else: lines end in LF, and blanks at their ends, which it does not
+// cover, are gone. A message with anything before or behind it is refused.
+func Verify(untrusted []byte, keys Keys, now time.Time) ([]byte, error) {
+	block, rest := clearsign.Decode(untrusted)
+	if block == nil {
+		return nil, errors.New("it is not a clear-signed text")
+	}
+	// clearsign.Decode skips text before the header in silence.
+	if !bytes.HasPrefix(untrusted, []byte(header)) || len(bytes.TrimSpace(rest)) != 0 {
+		return nil, errors.New("there is text outside the signature")
+	}
+	signature, err := io.ReadAll(block.ArmoredSignature.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read its signature: %w", err)
+	}
+	config := &packet.Config{Time: func() time.Time { return now }}
+	if _, err := openpgp.CheckDetachedSignature(keys, bytes.NewReader(block.Bytes), bytes.NewReader(signature), config); err != nil {
+		return nil, fmt.Errorf("bad signature: %w", err)
+	}
+	return append(bytes.ReplaceAll(block.Bytes, []byte("\r\n"), []byte("\n")), '\n'), nil
+}
+
+// Signer signs with a secret key.
+type Signer struct{ entity *openpgp.Entity }
+
+// NewSigner reads a secret key, armoured or not, that gpg 2.2 and virt-builder
+// can verify with: a v4 key of RSA or Ed25519, without a passphrase, that is
+// neither revoked nor expired at the time now.
+func NewSigner(secretKey []byte, now time.Time) (*Signer, error) {
+	keys, err := ReadKeys(secretKey)
+	if err != nil {
+		return nil, fmt.Errorf("read signing key: %w; want an OpenPGP secret key, as gpg --armor --export-secret-keys writes it", err)
+	}
+	for _, entity := range keys {
+		key, ok := entity.SigningKey(now)
+		switch {
+		case !ok:
+			err = errors.New("it cannot sign, or is expired or revoked")
+		case key.PrivateKey == nil:
+			err = errors.New("it is a public key; want the secret one")
+		case key.PrivateKey.Encrypted:
+			err = errors.New("it is locked with a passphrase; export one without")
+		case key.PublicKey.Version != 4 || key.PublicKey.PubKeyAlgo != packet.PubKeyAlgoRSA && key.PublicKey.PubKeyAlgo != packet.PubKeyAlgoEdDSA:
+			err = errors.New("gpg 2.2 and virt-builder do not know its kind; want RSA or Ed25519, version 4")
+		default:
+			return &Signer{entity}, nil
+		}
+	}
+	if err == nil {
+		err = errors.New("there is no key in it")
+	}
+	return nil, fmt.Errorf("use signing key: %w", err)
+}
+
+// NewKey makes an Ed25519 secret key without a passphrase and returns it
+// armoured.
+func NewKey(name string, now time.Time) ([]byte, error) {
+	entity, err := openpgp.NewEntity(name, "", "", &packet.Config{
+		Algorithm: packet.PubKeyAlgoEdDSA, DefaultHash: crypto.SHA512, Time: func() time.Time { return now },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make signing key: %w", err)
+	}
+	return armoured(openpgp.PrivateKeyType, func(w io.Writer) error { return entity.SerializePrivate(w, nil) })
+}
+
+// Fingerprint names the key, in upper-case hexadecimal as gpg writes it.
+func (s *Signer) Fingerprint() string { return fmt.Sprintf("%X", s.entity.PrimaryKey.Fingerprint) }
+
+// Keys are what the signer's texts verify against.
+func (s *Signer) Keys() Keys { return Keys{s.entity} }
+
+// PublicKey returns the public key, armoured.
+func (s *Signer) PublicKey() ([]byte, error) {
+	return armoured(openpgp.PublicKeyType, s.entity.Serialize)
+}
+
+// Sign returns text clear-signed. Its last line must end in LF.
+func (s *Signer) Sign(text []byte, now time.Time) ([]byte, error) {
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	var out, covered strings.Builder
+	out.WriteString(header + "\nHash: SHA512\n\n")
+	for i, line := range lines {
+		if i > 0 {
+			covered.WriteString("\n")
+		}
+		covered.WriteString(strings.TrimRight(line, " \t\r"))
+		if strings.HasPrefix(line, "-") || strings.HasPrefix(line, "From ") {
+			out.WriteString("- ")
+		}
+		// As it is, with the blanks at its end: clearsign.Encode strips them,
+		// and in an index they can have a meaning.
+		out.WriteString(line + "\n")
+	}
+	signature, err := armoured(openpgp.SignatureType, func(w io.Writer) error {
+		config := &packet.Config{DefaultHash: crypto.SHA512, Time: func() time.Time { return now }}
+		return openpgp.DetachSignText(w, s.entity, strings.NewReader(covered.String()), config)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	return append([]byte(out.String()), signature...), nil
+}
+
+// armoured writes with a checksum, without which gpg 2.2 refuses some armours.
+func armoured(kind string, write func(io.Writer) error) ([]byte, error) {
+	var out bytes.Buffer
+	w, err := armor.EncodeWithChecksumOption(&out, kind, nil, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(write(w), w.Close()); err != nil {
+		return nil, err
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
