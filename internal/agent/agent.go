@@ -59,7 +59,8 @@ func serve(workshop bool) error {
 func work(workshop bool, job wire.Job, g *wire.Guest) (result wire.Result) {
 	defer func() {
 		if p := recover(); p != nil {
-			result = wire.Result{Error: fmt.Sprintf("the agent panicked: %v\n%s", p, debug.Stack())}
+			debug.PrintStack() // on the console, and so in the layer's log
+			result = wire.Result{Error: fmt.Sprintf("the agent panicked, a bug of herdbook: %v", p)}
 		}
 		result.Error = guest.Redact(result.Error, job.Redact)
 	}()

@@ -70,7 +70,7 @@ func Make(ctx context.Context, s Spec, scratch, path string, sink event.Sink) er
 	if err := parts.write(raw, s.Size); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
-	if err := fill(ctx, s, parts, scratch, raw, sink); err != nil {
+	if err := (filling{Spec: s, parts: parts, scratch: scratch, raw: raw}).run(ctx, sink); err != nil {
 		return err
 	}
 	sink.Emit(event.Event{Kind: event.Phase, Text: "pack the disk"})
@@ -80,13 +80,21 @@ func Make(ctx context.Context, s Spec, scratch, path string, sink event.Sink) er
 	return os.Remove(raw)
 }
 
-// fill runs mmdebstrap and, on its output, tar and mke2fs: the packages pass
+// filling puts packages into the root partition of a raw disk.
+type filling struct {
+	Spec
+	parts   partitions
+	scratch string // directory for what is needed meanwhile
+	raw     string // path of the disk
+}
+
+// run starts mmdebstrap and, on its output, tar and mke2fs: the packages pass
 // from one to the other as a tar and are never stored twice.
-func fill(ctx context.Context, s Spec, parts partitions, scratch, raw string, sink event.Sink) error {
-	if err := writeConfiguration(parts, scratch); err != nil {
+func (f filling) run(ctx context.Context, sink event.Sink) error {
+	if err := writeConfiguration(f.parts, f.scratch); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
-	tree := filepath.Join(scratch, "tree")
+	tree := filepath.Join(f.scratch, "tree")
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
@@ -94,18 +102,18 @@ func fill(ctx context.Context, s Spec, parts partitions, scratch, raw string, si
 	defer cancel()
 	said := &speech{sink: sink}
 
-	unpack, err := newNamespace(ctx, unpackScript, append([]string{tree}, s.mke2fs(parts, tree, raw)...))
+	unpack, err := newNamespace(ctx, unpackScript, append([]string{tree}, f.mke2fs(f.parts, tree, f.raw)...))
 	if err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
-	unpack.Env = s.environment()
+	unpack.Env = f.environment()
 	unpack.Stdout, unpack.Stderr = said.stream("mke2fs"), said.stream("mke2fs")
 
-	strap, err := command(ctx, "mmdebstrap", s.mmdebstrap(scratch)...)
+	strap, err := command(ctx, "mmdebstrap", f.mmdebstrap(f.scratch)...)
 	if err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
-	strap.Env = s.environment()
+	strap.Env = f.environment()
 	strap.Stderr = said.stream("mmdebstrap")
 
 	sink.Emit(event.Event{Kind: event.Phase, Text: "resolve, fetch and unpack packages"})
@@ -115,13 +123,13 @@ func fill(ctx context.Context, s Spec, parts partitions, scratch, raw string, si
 	case ctx.Err() != nil && context.Cause(ctx) != context.Canceled:
 		return fmt.Errorf("bootstrap: %w", context.Cause(ctx))
 	case strapErr != nil:
-		return fmt.Errorf("bootstrap %s from %s: mmdebstrap: %w\n%s", s.Suite, s.Mirror, strapErr, said.errors())
+		return fmt.Errorf("bootstrap %s from %s: mmdebstrap: %w\n%s", f.Suite, f.Mirror, strapErr, said.errors())
 	case unpackErr != nil:
-		return fmt.Errorf("bootstrap %s: fill the file system: %w\n%s", s.Suite, unpackErr, said.errors())
+		return fmt.Errorf("bootstrap %s: fill the file system: %w\n%s", f.Suite, unpackErr, said.errors())
 	}
-	if said.release != string(s.Release) {
+	if said.release != string(f.Release) {
 		return fmt.Errorf("bootstrap %s from %s: %w: InRelease %.12s, pinned %s; build again to take what it has now",
-			s.Suite, s.Mirror, ErrMoved, said.release, s.Release.Short())
+			f.Suite, f.Mirror, ErrMoved, said.release, f.Release.Short())
 	}
 	return nil
 }

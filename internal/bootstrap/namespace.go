@@ -34,7 +34,7 @@ func (e *MissingError) Error() string {
 
 // command is a program that ends, with all its children, when ctx does.
 func command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
-	path, err := lookPath(name)
+	path, err := Find(name)
 	if err != nil {
 		return nil, err
 	}
@@ -46,8 +46,9 @@ func command(ctx context.Context, name string, args ...string) (*exec.Cmd, error
 	return cmd, nil
 }
 
-// lookPath finds a program, in the directories of the superuser too.
-func lookPath(name string) (string, error) {
+// Find returns the path of a program, or a *MissingError. It looks in the
+// directories of the superuser too.
+func Find(name string) (string, error) {
 	for _, candidate := range []string{name, "/usr/sbin/" + name, "/sbin/" + name} {
 		if path, err := exec.LookPath(candidate); err == nil {
 			return path, nil
@@ -69,7 +70,7 @@ type span struct{ first, count int }
 
 // newNamespace prepares a shell script with its arguments.
 func newNamespace(ctx context.Context, script string, args []string) (*namespace, error) {
-	if _, err := lookPath("mke2fs"); err != nil {
+	if _, err := Find("mke2fs"); err != nil {
 		return nil, err
 	}
 	if os.Geteuid() == 0 {
@@ -129,7 +130,7 @@ func (n *namespace) Start() error {
 // mapNumbers maps the namespace's root to the user and all others to the
 // user's subordinate range.
 func (n *namespace) mapNumbers(program string, outer int, sub span) error {
-	path, err := lookPath(program)
+	path, err := Find(program)
 	if err != nil {
 		return err
 	}

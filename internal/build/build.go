@@ -33,6 +33,7 @@ type Builder struct {
 	Memory      int  // MiB of a machine
 	CPUs        int  // of a machine
 	KeepFailed  bool // keep the disk of a step that failed, for a look inside
+	Retest      bool // run tests again that were passed
 }
 
 // The time limits of what names none.
@@ -64,12 +65,6 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (map[string]digest.Di
 	r := &run{Builder: b, slots: semaphore.NewWeighted(int64(max(1, b.Jobs))), images: map[string]*outcome{}}
 	for _, image := range p.Images {
 		r.images[image.Name] = &outcome{done: make(chan struct{})}
-		for _, step := range image.Steps {
-			b.Sink.Emit(event.Event{Kind: event.StepQueued, Image: image.Name, Step: step.Label()})
-		}
-		for _, t := range image.Tests {
-			b.Sink.Emit(event.Event{Kind: event.StepQueued, Image: image.Name, Step: testLabel(t)})
-		}
 	}
 	for _, image := range p.Images {
 		go func() {
@@ -90,6 +85,16 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (map[string]digest.Di
 		}
 	}
 	return layers, errors.Join(errs...)
+}
+
+// Announce reports every step and test of an image as queued.
+func Announce(image plan.Image, sink event.Sink) {
+	for _, step := range image.Steps {
+		sink.Emit(event.Event{Kind: event.StepQueued, Image: image.Name, Step: step.Label()})
+	}
+	for _, t := range image.Tests {
+		sink.Emit(event.Event{Kind: event.StepQueued, Image: image.Name, Step: testLabel(t)})
+	}
 }
 
 // run is one call of Build.

@@ -37,7 +37,7 @@ func (r *run) test(ctx context.Context, image plan.Image, t definition.Test, top
 	key := plan.TestKey(top, t)
 	if layer, ok, err := r.Store.Lookup(key); err != nil {
 		return err
-	} else if ok && layer.Digest == top {
+	} else if ok && layer.Digest == top && !r.Retest {
 		sink.Emit(event.Event{Kind: event.StepCached, Layer: string(top)})
 		return nil
 	}

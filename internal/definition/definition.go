@@ -13,6 +13,7 @@ import (
 
 // Definition is what a user's files say, validated.
 type Definition struct {
+	Path         string // of the file or directory that it was read from, absolute
 	Dir          string // the directory that relative paths count from
 	Repositories []Repository
 	Images       []Image // parents before their children

@@ -73,17 +73,30 @@ func Load(path string, o Options) (*Definition, error) {
 		return nil, l.problems()
 	}
 	d := l.load(hcl.MergeBodies(bodies))
+	d.Path = filepath.Join(absolute, filepath.Base(path))
+	if dir == path {
+		d.Path = absolute
+	}
 	if l.diags.HasErrors() {
 		return nil, l.problems()
 	}
 	return d, nil
 }
 
+// ErrNone is wrapped by the error that says that there is no definition.
+var ErrNone = errors.New("no definition")
+
+// Files lists the files of a definition.
+func Files(path string) ([]string, error) {
+	_, names, err := find(path)
+	return names, err
+}
+
 // find lists the files of a definition.
 func find(path string) (dir string, names []string, err error) {
 	stat, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", nil, fmt.Errorf("there is no definition %s; write one, or name it with --file", path)
+		return "", nil, fmt.Errorf("%w: there is no %s; write one, begin with herdbook init, or name another with --file", ErrNone, path)
 	}
 	if err != nil {
 		return "", nil, fmt.Errorf("read definition: %w", err)
@@ -96,7 +109,7 @@ func find(path string) (dir string, names []string, err error) {
 		return "", nil, fmt.Errorf("read definition: %w", err)
 	}
 	if len(names) == 0 {
-		return "", nil, fmt.Errorf("there is no *.hcl file in %s", path)
+		return "", nil, fmt.Errorf("%w: there is no *.hcl file in %s", ErrNone, path)
 	}
 	return path, names, nil
 }

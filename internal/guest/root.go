@@ -143,14 +143,16 @@ func isFile(st unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFREG }
 
 // ReadLink returns a link's target.
 func (r *Root) ReadLink(name string) (string, error) {
-	p := make([]byte, unix.PathMax)
-	n := 0
+	var link string
 	err := r.at("readlink", name, func(dir int, base string) error {
-		var err error
-		n, err = unix.Readlinkat(dir, base, p)
+		p := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(dir, base, p)
+		if err == nil {
+			link = string(p[:n])
+		}
 		return err
 	})
-	return string(p[:n]), err
+	return link, err
 }
 
 // ReadDir lists the names in a directory, sorted; one that is not there has none.

@@ -54,7 +54,7 @@ func Args(s Spec) []string {
 	}
 	args = append(args, start(s)...)
 	for i, d := range s.Disks {
-		args = append(args, diskArgs(i, d, s.NoFlush)...)
+		args = append(args, diskArgs(i, d, s)...)
 	}
 	args = append(args, "-nic", "none")
 	if s.Network {
@@ -108,7 +108,7 @@ func flash(name, path string, readOnly bool) []string {
 
 // diskArgs makes the nodes and the device of a disk, every format told. A read
 // or write that fails on the host stops the machine: see qmp.
-func diskArgs(i int, d Disk, noFlush bool) []string {
+func diskArgs(i int, d Disk, s Spec) []string {
 	name := "disk" + strconv.Itoa(i)
 	file := []string{"node-name", name + "-file", "filename", absolute(d.Path), "read-only", onOff(d.ReadOnly)}
 	node := []string{"node-name", name, "file", name + "-file", "read-only", onOff(d.ReadOnly)}
@@ -119,7 +119,7 @@ func diskArgs(i int, d Disk, noFlush bool) []string {
 			node = append(node, "detect-zeroes", "unmap")
 		}
 	}
-	if noFlush && !d.ReadOnly {
+	if s.NoFlush && !d.ReadOnly {
 		file = append(file, "cache.no-flush", "on")
 		node = append(node, "cache.no-flush", "on")
 	}
@@ -130,7 +130,7 @@ func diskArgs(i int, d Disk, noFlush bool) []string {
 	if d.Serial != "" {
 		device = append(device, "serial", d.Serial)
 	}
-	if i == 0 {
+	if i == 0 && s.Kernel == "" { // a kernel given outright has the index already
 		device = append(device, "bootindex", "0")
 	}
 	return []string{

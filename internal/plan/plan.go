@@ -136,9 +136,10 @@ func (p *Plan) With(names ...string) (*Plan, error) {
 // State is what is known of a step before anything is built.
 type State struct {
 	Step
-	Known bool          // whether Key is: it is unless a step before has no layer
-	Key   store.Key     // what the step's layer is looked up by
-	Layer digest.Digest // what was found; "" when it must be built
+	Known  bool          // whether Parent and Key are: not if a step before has no layer
+	Parent digest.Digest // the layer that it is made on; "" for a first one
+	Key    store.Key     // what the step's layer is looked up by
+	Layer  digest.Digest // what was found; "" when it must be built
 }
 
 // Resolve looks every step up with find and returns the states by image, in
@@ -154,7 +155,7 @@ func (p *Plan) Resolve(find func(store.Key) (digest.Digest, bool)) map[string][]
 		for _, step := range image.Steps {
 			state := State{Step: step, Known: known}
 			if known {
-				state.Key = step.Key(parent)
+				state.Parent, state.Key = parent, step.Key(parent)
 				parent, known = find(state.Key)
 				state.Layer = parent
 			}

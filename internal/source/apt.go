@@ -6,17 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp"
-	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
-
 	"herdbook/internal/digest"
 	"herdbook/internal/pin"
+	"herdbook/internal/signed"
 )
 
 // maxRelease bounds an InRelease file, in bytes; Debian's have 150 KiB.
@@ -66,22 +62,18 @@ func (f *Fetcher) Release(ctx context.Context, s Suite, now time.Time) (pin.Pin,
 	return pin.Pin{Name: s.PinName(), URL: address, Digest: digest.Of(text), Dated: release.date}, nil
 }
 
-func readKeyring(path string) (openpgp.EntityList, error) {
+func readKeyring(path string) (signed.Keys, error) {
 	if path == "" {
 		path = DebianKeyring
 	}
-	data, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) && path == DebianKeyring {
 		return nil, fmt.Errorf("read the archive's keys: %w; install the package debian-archive-keyring or set keyring", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the archive's keys: %w", err)
 	}
-	read := openpgp.ReadKeyRing
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN PGP")) {
-		read = openpgp.ReadArmoredKeyRing
-	}
-	keys, err := read(bytes.NewReader(data))
+	keys, err := signed.ReadKeys(text)
 	if err != nil {
 		return nil, fmt.Errorf("read the archive's keys %s: %w", path, err)
 	}
@@ -100,24 +92,12 @@ func (r release) names(suite string) bool {
 	return name == r.suite || name == r.codename || suite == r.codename
 }
 
-func verifyRelease(untrusted []byte, keys openpgp.EntityList, now time.Time) (release, error) {
-	block, rest := clearsign.Decode(untrusted)
-	if block == nil {
-		return release{}, errors.New("it is not a clear-signed text; is this address a package mirror?")
-	}
-	// clearsign.Decode skips text before the header in silence.
-	if !bytes.HasPrefix(untrusted, []byte("-----BEGIN PGP SIGNED MESSAGE-----")) || len(bytes.TrimSpace(rest)) != 0 {
-		return release{}, errors.New("there is text outside the signature")
-	}
-	signature, err := io.ReadAll(block.ArmoredSignature.Body)
+func verifyRelease(untrusted []byte, keys signed.Keys, now time.Time) (release, error) {
+	text, err := signed.Verify(untrusted, keys, now)
 	if err != nil {
-		return release{}, fmt.Errorf("read its signature: %w", err)
+		return release{}, fmt.Errorf("%w; is this address a package mirror, and the keyring up to date?", err)
 	}
-	config := &packet.Config{Time: func() time.Time { return now }}
-	if _, err := openpgp.CheckDetachedSignature(keys, bytes.NewReader(block.Bytes), bytes.NewReader(signature), config); err != nil {
-		return release{}, fmt.Errorf("bad signature: %w; if the archive has a new key, update the keyring", err)
-	}
-	return readRelease(block.Plaintext)
+	return readRelease(text)
 }
 
 func readRelease(text []byte) (release, error) {

@@ -168,7 +168,7 @@ func newArchive(t *testing.T) *archive {
 	if err := key.Serialize(&b); err != nil {
 		t.Fatal(err)
 	}
-	a := &archive{key: key, keyring: filepath.Join(t.TempDir(), "keys.gpg"), now: time.Now()}
+	a := &archive{key: key, keyring: filepath.Join(t.TempDir(), "keys.gpg"), now: time.Now().Add(time.Hour)}
 	if err := os.WriteFile(a.keyring, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -15,13 +15,12 @@ import (
 	"herdbook/internal/digest"
 )
 
-// Policy says what may be collected. Layers that Keep names, and those that
-// they stand on, always stay.
+// Policy says what may be collected. Layers that a definition reaches, and
+// those that they stand on, always stay.
 type Policy struct {
-	MaxAge  time.Duration          // layers that were not used for longer go; 0: no limit
-	MaxSize int64                  // then the longest unused go until the rest is no larger, in bytes; 0: no limit
-	Keep    map[digest.Digest]bool // what definitions reach
-	DryRun  bool                   // only tell
+	MaxAge  time.Duration // layers that were not used for longer go; 0: no limit
+	MaxSize int64         // then the longest unused go until the rest is no larger, in bytes; 0: no limit
+	DryRun  bool          // only tell
 }
 
 // Report is what a collection removed, or would.
@@ -35,11 +34,22 @@ type Report struct {
 // failedAge is how long what a failed step left is kept.
 const failedAge = 24 * time.Hour
 
+// ErrInUse says that layers are being made or read, so that none can go.
+var ErrInUse = errors.New("another herdbook uses the store; collect when it is done")
+
 // Collect removes what no one needs, children before their parents: first the
 // keys of a layer, then its record, then its disk, so that a crash in between
 // leaves nothing that looks whole.
-func (s *Store) Collect(now time.Time, p Policy) (Report, error) {
-	var r Report
+func (s *Store) Collect(now time.Time, p Policy) (r Report, err error) {
+	lock := flock.New(filepath.Join(s.dir, "locks", "use"))
+	free, err := lock.TryLock()
+	if err == nil && !free {
+		err = ErrInUse
+	}
+	if err != nil {
+		return r, fmt.Errorf("collect: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	if err := s.collectWork(now, p, &r); err != nil {
 		return r, fmt.Errorf("collect: %w", err)
 	}
@@ -47,7 +57,11 @@ func (s *Store) Collect(now time.Time, p Policy) (Report, error) {
 	if err != nil {
 		return r, fmt.Errorf("collect: %w", err)
 	}
-	doomed := s.choose(layers, now, p)
+	reached, stale, err := s.reached()
+	if err != nil {
+		return r, fmt.Errorf("collect: %w", err)
+	}
+	doomed := s.choose(layers, reached, now, p)
 	keys, err := s.keysOf(doomed)
 	if err != nil {
 		return r, fmt.Errorf("collect: %w", err)
@@ -64,6 +78,14 @@ func (s *Store) Collect(now time.Time, p Policy) (Report, error) {
 			}
 		}
 		r.Layers, r.Freed = append(r.Layers, l), r.Freed+l.Size
+	}
+	for _, path := range stale {
+		if p.DryRun {
+			break
+		}
+		if err := removeIfThere(path); err != nil {
+			return r, fmt.Errorf("collect: %w", err)
+		}
 	}
 	return r, nil
 }
@@ -117,7 +139,7 @@ func (s *Store) isLeftover(path string, now time.Time) (bool, error) {
 }
 
 // choose lists the layers that may go, children before their parents.
-func (s *Store) choose(layers []Layer, now time.Time, p Policy) []Layer {
+func (s *Store) choose(layers []Layer, reached map[digest.Digest]bool, now time.Time, p Policy) []Layer {
 	children := map[digest.Digest]int{}
 	total := int64(0)
 	used := map[digest.Digest]time.Time{}
@@ -132,7 +154,7 @@ func (s *Store) choose(layers []Layer, now time.Time, p Policy) []Layer {
 	for _, l := range layers {
 		byDigest[l.Digest] = l
 	}
-	for d := range p.Keep {
+	for d := range reached {
 		for d != "" && !kept[d] {
 			kept[d] = true
 			d = byDigest[d].Parent

@@ -10,6 +10,7 @@
 //	layers/work-*              a layer in the making, locked by who makes it
 //	layers/failed-*            what a failed step left, for a look inside
 //	keys/KEY                   the digest of the layer that a key stands for
+//	roots/                     what definitions reach, which is never collected
 //	locks/                     locks between processes
 //
 // A digest is the SHA-256 of disk.qcow2. The order of writes makes a crash at
@@ -19,6 +20,7 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +33,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
 
 	"herdbook/internal/digest"
@@ -75,12 +78,22 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	s := &Store{absolute}
-	for _, sub := range []string{"layers", "keys", "locks"} {
+	for _, sub := range []string{"layers", "keys", "roots", "locks"} {
 		if err := os.MkdirAll(filepath.Join(absolute, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("open store: %w", s.explain(err))
 		}
 	}
 	return s, nil
+}
+
+// Use keeps collection out until the function that it returns is called. Who
+// makes or reads layers holds it; many may at once.
+func (s *Store) Use(ctx context.Context) (done func() error, err error) {
+	lock := flock.New(filepath.Join(s.dir, "locks", "use"))
+	if _, err := lock.TryRLockContext(ctx, 100*time.Millisecond); err != nil {
+		return nil, fmt.Errorf("wait for the end of a collection: %w", s.explain(err))
+	}
+	return lock.Unlock, nil
 }
 
 // Dir is the store's directory.
