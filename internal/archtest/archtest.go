@@ -1,0 +1,72 @@
+// Package archtest holds the architecture as a table and tests the module against
+// it: which package may import which, which are pure, how large a piece may grow,
+// and at which doors the clock, the environment and other programs enter.
+package archtest
+
+// place is where a package stands. Imports go down in rank only, and only along
+// the edges that are written here.
+type place struct {
+	rank    int
+	pure    bool     // no exec, net, randomness or goroutines
+	imports []string // below internal/
+}
+
+// packages is every package of the module.
+var packages = map[string]place{
+	"internal/archtest": {},
+	"internal/digest":   {pure: true},
+	"internal/disk":     {},
+	"internal/event":    {pure: true},
+	"internal/ext4":     {pure: true},
+	"internal/op":       {pure: true},
+	"internal/repo":     {pure: true},
+	"internal/signed":   {},
+
+	"internal/bootstrap":  {rank: 1, imports: []string{"digest", "disk", "event"}},
+	"internal/inspection": {rank: 1, imports: []string{"disk", "ext4"}},
+	"internal/machine":    {rank: 1, imports: []string{"disk", "event"}},
+	"internal/pin":        {rank: 1, pure: true, imports: []string{"digest"}},
+	"internal/store":      {rank: 1, imports: []string{"digest"}},
+
+	"internal/definition":   {rank: 2, pure: true, imports: []string{"digest", "op"}},
+	"internal/guest":        {rank: 2, imports: []string{"event", "op"}},
+	"internal/repo/publish": {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
+	"internal/source":       {rank: 2, imports: []string{"digest", "event", "pin", "signed"}},
+	"internal/wire":         {rank: 2, imports: []string{"event", "op"}},
+
+	"internal/agent":         {rank: 3, imports: []string{"event", "guest", "op", "wire"}},
+	"internal/target/docker": {rank: 3, imports: []string{"digest", "event", "ext4", "inspection"}},
+	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "op", "wire"}},
+
+	"internal/plan": {rank: 4, pure: true, imports: []string{"definition", "digest", "op", "pin", "store"}},
+
+	"internal/build": {rank: 5, imports: []string{
+		"bootstrap", "definition", "digest", "disk", "event", "machine", "op", "plan", "store", "wire", "workshop",
+	}},
+	"internal/delivery": {rank: 5, imports: []string{
+		"definition", "digest", "disk", "event", "inspection", "repo", "repo/publish", "signed", "store", "target/docker",
+	}},
+
+	"internal/cli": {rank: 6, imports: []string{
+		"bootstrap", "build", "definition", "delivery", "digest", "disk", "event", "machine", "pin", "plan", "signed",
+		"source", "store", "workshop",
+	}},
+
+	"cmd/herdbook":       {rank: 7, imports: []string{"cli"}},
+	"cmd/herdbook-agent": {rank: 7, imports: []string{"agent"}},
+}
+
+// doors is where what is not a pure function may be called. The environment and
+// the clock of a build enter at cmd/herdbook and travel as values from there.
+var doors = map[string][]string{
+	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/machine"},
+	"exec.CommandContext": {"internal/bootstrap", "internal/disk", "internal/guest"},
+	"os.Args":             {"cmd/herdbook"},
+	"os.Environ":          {"internal/bootstrap"},
+	"os.Exit":             {"cmd/herdbook", "cmd/herdbook-agent"},
+	"os.Getenv":           {},
+	"os.LookupEnv":        {"cmd/herdbook"},
+	"os.Stderr":           {"cmd/herdbook", "cmd/herdbook-agent", "internal/agent"},
+	"os.Stdout":           {"cmd/herdbook"},
+	"time.Now":            {"cmd/herdbook", "internal/agent"},
+}

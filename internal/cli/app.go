@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"herdbook/internal/definition"
+	"herdbook/internal/event"
+	"herdbook/internal/machine"
+	"herdbook/internal/pin"
+	"herdbook/internal/plan"
+	"herdbook/internal/source"
+	"herdbook/internal/store"
+)
+
+// app is one run of the program: the world and the flags that all commands have.
+type app struct {
+	World
+	file     string
+	storeDir string
+	vars     []string
+	varFiles []string
+	progress string
+}
+
+// root is the tree of commands, written out.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "herdbook",
+		Short:         "Build machine images for cattle once, and deliver them to every place where they boot",
+		Args:          arguments(cobra.NoArgs),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Sprintf("%s: %v; see %s --help", c.CommandPath(), err, c.CommandPath())}
+	})
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.file, "file", "f", definition.DefaultFile, "definition: a file, or a directory of *.hcl files")
+	flags.StringVar(&a.storeDir, "store", "", "directory of layers (default $XDG_CACHE_HOME/herdbook)")
+	flags.StringArrayVar(&a.vars, "var", nil, "set a variable of the definition, as NAME=VALUE")
+	flags.StringArrayVar(&a.varFiles, "var-file", nil, "set variables from a file of assignments")
+	flags.StringVar(&a.progress, "progress", "auto", "how to show progress: "+strings.Join(progressModes, ", "))
+	root.AddCommand(
+		a.initCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.whyCommand(), a.graphCommand(),
+		a.buildCommand(), a.testCommand(), a.shellCommand(), a.publishCommand(), a.exportCommand(),
+		a.storeCommand(), a.doctorCommand(), a.versionCommand(),
+	)
+	return root
+}
+
+// parse reads the definition.
+func (a *app) parse() (*definition.Definition, error) {
+	variables := map[string]string{}
+	for _, v := range a.vars {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return nil, usageError{fmt.Sprintf("--var %s: want NAME=VALUE", v)}
+		}
+		variables[name] = value
+	}
+	return definition.Load(a.file, definition.Options{Variables: variables, VariableFiles: a.varFiles, LookupEnv: a.LookupEnv})
+}
+
+// openStore opens the store of --store, or the user's.
+func (a *app) openStore() (*store.Store, error) {
+	dir, err := a.storePath()
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(dir)
+}
+
+func (a *app) storePath() (string, error) {
+	if a.storeDir != "" {
+		return a.storeDir, nil
+	}
+	if cache, ok := a.LookupEnv("XDG_CACHE_HOME"); ok && filepath.IsAbs(cache) {
+		return filepath.Join(cache, "herdbook"), nil
+	}
+	home, ok := a.LookupEnv("HOME")
+	if !ok || home == "" {
+		return "", usageError{"neither XDG_CACHE_HOME nor HOME is set: say with --store where the layers are kept"}
+	}
+	return filepath.Join(home, ".cache", "herdbook"), nil
+}
+
+// lockName is the lock file, beside the definition.
+const lockName = "herdbook.lock"
+
+// readLock reads the lock file; without one nothing is pinned.
+func readLock(def *definition.Definition) (pin.Lock, error) {
+	path := filepath.Join(def.Dir, lockName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return pin.Lock{}, nil
+	}
+	if err != nil {
+		return pin.Lock{}, fmt.Errorf("read lock file: %w", err)
+	}
+	lock, err := pin.Parse(text)
+	if err != nil {
+		return lock, fmt.Errorf("read %s: %w; mend it, or remove it to pin everything anew", path, err)
+	}
+	return lock, nil
+}
+
+// pin finds out what the definition's outside names stand for now, and writes
+// that to the lock file. Force asks for each, whatever its refresh says.
+func (a *app) pin(ctx context.Context, def *definition.Definition, s *store.Store, force bool, sink event.Sink) (pin.Lock, error) {
+	lock, err := readLock(def)
+	if err != nil {
+		return lock, err
+	}
+	var wanted []source.Wanted
+	for _, image := range def.Images {
+		if b := image.Bootstrap; b != nil {
+			wanted = append(wanted, source.Wanted{
+				Suite:   source.Suite{Mirror: b.Mirror, Name: b.Suite, Keyring: b.Keyring},
+				Refresh: source.Refresh(b.Refresh),
+			})
+		}
+	}
+	r := source.Resolver{
+		Fetcher: source.Fetcher{Sink: sink}, Seen: filepath.Join(s.Dir(), "seen"), Now: a.Now(), Force: force, Sink: sink,
+	}
+	fresh, err := r.Resolve(ctx, lock, wanted)
+	if err != nil {
+		return lock, err
+	}
+	if string(fresh.Format()) == string(lock.Format()) {
+		return fresh, nil
+	}
+	if err := renameio.WriteFile(filepath.Join(def.Dir, lockName), fresh.Format(), 0o644); err != nil {
+		return lock, fmt.Errorf("write lock file: %w", err)
+	}
+	return fresh, nil
+}
+
+// planned parses, pins and plans for a command that only looks.
+func (a *app) planned(ctx context.Context, names []string) (*plan.Plan, *store.Store, error) {
+	def, err := a.parse()
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := a.openStore()
+	if err != nil {
+		return nil, nil, err
+	}
+	lock, err := a.pin(ctx, def, s, false, a.notices())
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := plan.New(def, lock)
+	if err == nil {
+		p, err = some(p, names)
+	}
+	return p, s, err
+}
+
+// some is the part of a plan that was asked for.
+func some(p *plan.Plan, names []string) (*plan.Plan, error) {
+	part, err := p.With(names...)
+	if err != nil {
+		return nil, usageError{err.Error()}
+	}
+	return part, nil
+}
+
+// notices prints what concerns the user, for commands without progress.
+func (a *app) notices() event.Sink {
+	return func(e event.Event) {
+		if e.Kind == event.Notice {
+			fmt.Fprintln(a.Stderr, "note:", e.Text)
+		}
+	}
+}
+
+// accelerator returns a function that finds the accelerator once, and says so
+// if it is not KVM.
+func (a *app) accelerator(s *store.Store, sink event.Sink) func(context.Context) (machine.Accelerator, error) {
+	var mu sync.Mutex
+	var verdict machine.Verdict
+	return func(ctx context.Context) (machine.Accelerator, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if verdict.Accelerator != "" {
+			return verdict.Accelerator, nil
+		}
+		var err error
+		if verdict, err = machine.Probe(ctx, s.Dir()); err != nil {
+			return "", err
+		}
+		if verdict.Accelerator == machine.TCG {
+			sink.Emit(event.Event{Kind: event.Notice, Text: "software emulation, several times slower than KVM, since " + verdict.Reason})
+		}
+		return verdict.Accelerator, nil
+	}
+}

@@ -1,0 +1,165 @@
+// Package cli is herdbook's command line, one file for each command. It is the
+// only place that joins the parts, and where the clock, the environment and the
+// terminal enter.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"herdbook/internal/bootstrap"
+	"herdbook/internal/build"
+	"herdbook/internal/definition"
+	"herdbook/internal/disk"
+	"herdbook/internal/machine"
+	"herdbook/internal/workshop"
+)
+
+// The exit statuses.
+const (
+	exitDone        = 0
+	exitFailed      = 1   // a build, test or verification failed
+	exitWrong       = 2   // the definition or the command line is wrong
+	exitLacking     = 3   // this machine lacks something
+	exitInterrupted = 130 // everything is cleaned up
+)
+
+// World is all that a command may know beside the files.
+type World struct {
+	Args      []string // without the program's name
+	Stdin     *os.File
+	Stdout    io.Writer
+	Stderr    io.Writer
+	LookupEnv func(string) (string, bool)
+	Now       func() time.Time
+}
+
+// Main runs one command and returns its exit status. The end of ctx is an
+// interruption.
+func Main(ctx context.Context, w World) int {
+	a := &app{World: w}
+	root := a.root()
+	root.SetArgs(w.Args)
+	root.SetIn(w.Stdin)
+	root.SetOut(w.Stdout)
+	root.SetErr(w.Stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		a.explain(ctx, err)
+	}
+	return exitStatus(ctx, err)
+}
+
+// usageError is a command line that is wrong.
+type usageError struct{ message string }
+
+func (e usageError) Error() string { return e.message }
+
+// errLacking says that this machine lacks something that was told already.
+var errLacking = errors.New("this machine lacks what is marked above")
+
+// exitStatus is the one place where an error becomes a number.
+func exitStatus(ctx context.Context, err error) int {
+	var usage usageError
+	var problems *definition.Problems
+	var missing *bootstrap.MissingError
+	switch {
+	case err == nil:
+		return exitDone
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, &usage), errors.As(err, &problems), errors.Is(err, definition.ErrNone):
+		return exitWrong
+	case errors.As(err, &missing), errors.Is(err, errLacking), errors.Is(err, machine.ErrNoQEMU), errors.Is(err, machine.ErrNoFirmware),
+		errors.Is(err, disk.ErrNoQEMUImg), errors.Is(err, workshop.ErrNoAgent):
+		return exitLacking
+	}
+	return exitFailed
+}
+
+// explain prints an error for a person: problems with their source lines, the
+// last words of what failed, and what to do.
+func (a *app) explain(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		fmt.Fprintln(a.Stderr, "herdbook: interrupted; everything is cleaned up")
+		return
+	}
+	var problems *definition.Problems
+	if errors.As(err, &problems) {
+		width, colour := a.terminal()
+		if err := problems.Write(a.Stderr, width, colour); err != nil {
+			fmt.Fprintln(a.Stderr, "herdbook:", err)
+		}
+		return
+	}
+	for _, e := range flatten(err) {
+		fmt.Fprintln(a.Stderr, "herdbook:", e)
+		var step *build.StepError
+		if !errors.As(e, &step) {
+			continue
+		}
+		if len(step.Log) > 0 {
+			fmt.Fprintln(a.Stderr, "  its last lines:")
+		}
+		for _, line := range step.Log {
+			fmt.Fprintln(a.Stderr, "  | "+printable(line))
+		}
+		if step.Kept {
+			fmt.Fprintf(a.Stderr, "  its disk is kept for 24 hours: herdbook shell --failed %s\n", step.Image)
+		}
+	}
+}
+
+// flatten takes joined errors apart, so that each stands on a line of its own.
+func flatten(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	// Only what errors.Join made: other errors with several causes are one sentence.
+	var texts []string
+	for _, e := range joined.Unwrap() {
+		texts = append(texts, e.Error())
+	}
+	if strings.Join(texts, "\n") != err.Error() {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, flatten(e)...)
+	}
+	return all
+}
+
+// terminal tells the width of standard error and whether it shows colours; 0
+// and false if it is no terminal.
+func (a *app) terminal() (width uint, colour bool) {
+	f, ok := a.Stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0, false
+	}
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || columns <= 0 {
+		columns = 80
+	}
+	_, plain := a.LookupEnv("NO_COLOR")
+	return uint(columns), !plain
+}
+
+// arguments turns cobra's complaint about arguments into a usageError.
+func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usageError{fmt.Sprintf("%s: %v; usage: %s", c.CommandPath(), err, c.UseLine())}
+		}
+		return nil
+	}
+}

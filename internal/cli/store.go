@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"herdbook/internal/store"
+)
+
+func (a *app) storeCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "store",
+		Short: "Look after the layers on this machine",
+		Args:  arguments(cobra.NoArgs),
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(a.storeListCommand(), a.storeGCCommand())
+	return c
+}
+
+func (a *app) storeListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the layers, the newest first",
+		Args:  arguments(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.openStore()
+			if err != nil {
+				return err
+			}
+			layers, err := s.List()
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "LAYER\tPARENT\tSIZE\tMADE\tTOOK\tIMAGE\tSTEP")
+			total := int64(0)
+			for _, l := range layers {
+				parent := "-"
+				if l.Parent != "" {
+					parent = l.Parent.Short()
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Digest.Short(), parent, size(l.Size),
+					l.Created.Local().Format("2006-01-02 15:04"), seconds(l.Elapsed), l.Image, l.Step)
+				total += l.Size
+			}
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.Stdout, "%s, %s in %s\n", count(len(layers), "layer"), size(total), s.Dir())
+			return err
+		},
+	}
+}
+
+func (a *app) storeGCCommand() *cobra.Command {
+	var age, most string
+	var policy store.Policy
+	c := &cobra.Command{
+		Use:   "gc",
+		Short: "Remove layers that no definition reaches any more",
+		Long: "Remove layers that were not used for --max-age, then the longest unused until the rest fits in --max-size.\n" +
+			"What a definition that is still there reached in its last build always stays.",
+		Args: arguments(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			var err error
+			if policy.MaxAge, err = parseAge(age); err != nil {
+				return err
+			}
+			if policy.MaxSize, err = parseSize(most); err != nil {
+				return err
+			}
+			s, err := a.openStore()
+			if err != nil {
+				return err
+			}
+			report, err := s.Collect(a.Now(), policy)
+			if err != nil {
+				return err
+			}
+			verb := "removed"
+			if policy.DryRun {
+				verb = "would remove"
+			}
+			for _, l := range report.Layers {
+				fmt.Fprintf(a.Stdout, "%s %s  %s  %s %s\n", verb, l.Digest.Short(), size(l.Size), l.Image, l.Step)
+			}
+			for _, name := range report.Work {
+				fmt.Fprintf(a.Stdout, "%s what was left of %s\n", verb, name)
+			}
+			_, err = fmt.Fprintf(a.Stdout, "%s %s, %s; %s stay\n", verb, count(len(report.Layers), "layer"), size(report.Freed), size(report.Left))
+			return err
+		},
+	}
+	c.Flags().StringVar(&age, "max-age", "30d", "remove what was not used for so long, such as 30d or 12h; 0 for no limit")
+	c.Flags().StringVar(&most, "max-size", "0", "remove the longest unused until no more is left, such as 20G; 0 for no limit")
+	c.Flags().BoolVar(&policy.DryRun, "dry-run", false, "only tell what would be removed")
+	return c
+}
+
+var (
+	dayText  = regexp.MustCompile(`^([0-9]{1,5})d$`)
+	sizeText = regexp.MustCompile(`^([0-9]{1,9})([KMGT]?)(?:iB)?$`)
+)
+
+func parseAge(text string) (time.Duration, error) {
+	if m := dayText.FindStringSubmatch(text); m != nil {
+		days, err := strconv.Atoi(m[1])
+		return time.Duration(days) * 24 * time.Hour, err
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return 0, usageError{fmt.Sprintf("--max-age=%s: want a time such as 30d or 12h", text)}
+	}
+	return d, nil
+}
+
+func parseSize(text string) (int64, error) {
+	m := sizeText.FindStringSubmatch(text)
+	if m == nil {
+		return 0, usageError{fmt.Sprintf("--max-size=%s: want a size such as 20G", text)}
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	return n << map[string]int{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[m[2]], err
+}
