@@ -19,6 +19,7 @@ var packages = map[string]place{
 	"internal/event":    {pure: true},
 	"internal/ext4":     {pure: true},
 	"internal/op":       {pure: true},
+	"internal/peer":     {}, // imported by tests only
 	"internal/repo":     {pure: true},
 	"internal/signed":   {},
 
@@ -59,12 +60,12 @@ var packages = map[string]place{
 // doors is where what is not a pure function may be called. The environment and
 // the clock of a build enter at cmd/herdbook and travel as values from there.
 var doors = map[string][]string{
-	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/machine"},
+	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/machine", "internal/peer"},
 	"exec.CommandContext": {"internal/bootstrap", "internal/disk", "internal/guest"},
 	"os.Args":             {"cmd/herdbook"},
 	"os.Environ":          {"internal/bootstrap"},
 	"os.Exit":             {"cmd/herdbook", "cmd/herdbook-agent"},
-	"os.Getenv":           {},
+	"os.Getenv":           {"internal/peer"},
 	"os.LookupEnv":        {"cmd/herdbook"},
 	"os.Stderr":           {"cmd/herdbook", "cmd/herdbook-agent", "internal/agent"},
 	"os.Stdout":           {"cmd/herdbook"},

@@ -13,36 +13,10 @@ import (
 	"strings"
 	"testing"
 
+	"herdbook/internal/peer"
+
 	"github.com/google/go-cmp/cmp"
 )
-
-func needTool(t testing.TB, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	}
-	if os.Getenv("HERDBOOK_CI") != "" {
-		t.Fatal(name + " is not installed")
-	}
-	t.Skip(name + " is not installed")
-}
-
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	needTool(t, name)
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // scribble writes some patterns into an image with qemu-io.
 func scribble(t testing.TB, path string, seed int64) {
@@ -52,24 +26,24 @@ func scribble(t testing.TB, path string, seed int64) {
 		commands = append(commands, "-c", fmt.Sprintf("write -P %d %d %d", 1+random.Intn(255), random.Intn(60<<20)&^511, 512*(1+random.Intn(400))))
 	}
 	commands = append(commands, "-c", fmt.Sprintf("write -z %d %d", random.Intn(60<<20)&^65535, 3<<16), "-c", fmt.Sprintf("discard %d %d", random.Intn(60<<20)&^65535, 2<<16))
-	run(t, "qemu-io", append(append([]string{"-f", "qcow2"}, commands...), path)...)
+	peer.Run(t, "qemu-io", append(append([]string{"-f", "qcow2"}, commands...), path)...)
 }
 
 // compareWithQEMU compares an image, byte for byte, with what QEMU reads of it.
 func compareWithQEMU(t *testing.T, path string) {
 	t.Helper()
 	raw := filepath.Join(t.TempDir(), "raw")
-	run(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
+	peer.Run(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
 	want, err := os.ReadFile(raw)
-	must(t, err)
+	peer.Must(t, err)
 	image, err := Open(path, QCOW2)
-	must(t, err)
+	peer.Must(t, err)
 	defer image.Close()
 	if image.Size() != int64(len(want)) {
 		t.Fatalf("%d bytes, want %d", image.Size(), len(want))
 	}
 	got, err := io.ReadAll(io.NewSectionReader(image, 0, image.Size()))
-	must(t, err)
+	peer.Must(t, err)
 	if !bytes.Equal(got, want) {
 		t.Error("read in order: other bytes than QEMU's")
 	}
@@ -85,7 +59,7 @@ func compareWithQEMU(t *testing.T, path string) {
 }
 
 func TestQCOW2ReadsAsQEMUDoes(t *testing.T) {
-	needTool(t, "qemu-img")
+	peer.NeedTool(t, "qemu-img")
 	for name, options := range map[string]string{
 		"v3": "compat=1.1", "v2": "compat=0.10", "512": "cluster_size=512", "2M": "cluster_size=2M", "zstd": "compression_type=zstd",
 	} {
@@ -93,14 +67,14 @@ func TestQCOW2ReadsAsQEMUDoes(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			base, top := filepath.Join(dir, "base"), filepath.Join(dir, "top")
-			run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, base, "64M")
+			peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, base, "64M")
 			scribble(t, base, 1)
 			compareWithQEMU(t, base)
 			packed := filepath.Join(dir, "packed")
-			run(t, "qemu-img", "convert", "-c", "-f", "qcow2", "-O", "qcow2", "-o", options, base, packed)
+			peer.Run(t, "qemu-img", "convert", "-c", "-f", "qcow2", "-O", "qcow2", "-o", options, base, packed)
 			compareWithQEMU(t, packed)
 			// An overlay that is larger than what it stands on.
-			must(t, CreateOverlay(t.Context(), top, "packed", QCOW2, 65<<20))
+			peer.Must(t, CreateOverlay(t.Context(), top, "packed", QCOW2, 65<<20))
 			scribble(t, top, 3)
 			compareWithQEMU(t, top)
 		})
@@ -108,16 +82,16 @@ func TestQCOW2ReadsAsQEMUDoes(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	needTool(t, "qemu-img")
+	peer.NeedTool(t, "qemu-img")
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	run(t, "qemu-img", "create", "-q", "-f", "qcow2", at("good"), "64M")
+	peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", at("good"), "64M")
 	good, err := os.ReadFile(at("good"))
-	must(t, err)
+	peer.Must(t, err)
 	change := func(name string, edit func(p []byte)) {
 		p := bytes.Clone(good)
 		edit(p)
-		must(t, os.WriteFile(at(name), p, 0o644))
+		peer.Must(t, os.WriteFile(at(name), p, 0o644))
 	}
 	change("clusters", func(p []byte) { p[23] = 40 })
 	change("huge", func(p []byte) { p[24] = 0x7f })
@@ -125,11 +99,11 @@ func TestOpenRefuses(t *testing.T) {
 	change("features", func(p []byte) { p[79] |= 0x80 })
 	change("corrupt", func(p []byte) { p[79] |= 2 })
 	change("external", func(p []byte) { p[79] |= 4 })
-	run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "self", at("self"), "64M")
-	run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "/no/such/file", at("gone"), "64M")
-	run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "vmdk", "-b", "good", at("vmdk"), "64M")
-	must(t, os.WriteFile(at("short"), good[:50], 0o644))
-	must(t, os.WriteFile(at("text"), bytes.Repeat([]byte("no image "), 1000), 0o644))
+	peer.Run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "self", at("self"), "64M")
+	peer.Run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "/no/such/file", at("gone"), "64M")
+	peer.Run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "vmdk", "-b", "good", at("vmdk"), "64M")
+	peer.Must(t, os.WriteFile(at("short"), good[:50], 0o644))
+	peer.Must(t, os.WriteFile(at("text"), bytes.Repeat([]byte("no image "), 1000), 0o644))
 	for name, want := range map[string]string{
 		"clusters": "clusters of 2^40", "huge": "bytes", "l1": "first-level table", "features": "does not know", "corrupt": "marked it so",
 		"external": "in another file", "self": "behind itself", "gone": "no such file", "vmdk": "none that herdbook reads", "short": "too short", "text": "no qcow2 image",
@@ -151,38 +125,38 @@ func gptDisk(t testing.TB) (path string, size int64) {
 	t.Helper()
 	path, size = filepath.Join(t.TempDir(), "disk"), 100<<20
 	f, err := os.Create(path)
-	must(t, err)
-	must(t, f.Truncate(size))
-	must(t, WriteGPT(f, size, "0f3c2b1a-0000-8000-8000-00000000000f", testParts))
-	must(t, FormatFAT32(io.NewOffsetWriter(f, 2<<20), 64<<20, "esp", 0xABCD1234))
-	must(t, f.Close())
+	peer.Must(t, err)
+	peer.Must(t, f.Truncate(size))
+	peer.Must(t, WriteGPT(f, size, "0f3c2b1a-0000-8000-8000-00000000000f", testParts))
+	peer.Must(t, FormatFAT32(io.NewOffsetWriter(f, 2<<20), 64<<20, "esp", 0xABCD1234))
+	peer.Must(t, f.Close())
 	return path, size
 }
 
 func TestGPTIsCleanAndReadBack(t *testing.T) {
 	path, size := gptDisk(t)
-	if out := run(t, "sgdisk", "-v", path); !strings.Contains(out, "No problems found") {
+	if out := peer.Run(t, "sgdisk", "-v", path); !strings.Contains(out, "No problems found") {
 		t.Errorf("sgdisk: %s", out)
 	}
-	if out := run(t, "sfdisk", "-V", path); !strings.Contains(out, "No errors detected") {
+	if out := peer.Run(t, "sfdisk", "-V", path); !strings.Contains(out, "No errors detected") {
 		t.Errorf("sfdisk: %s", out)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(t, err)
+	peer.Must(t, err)
 	defer f.Close()
 	for _, damage := range []string{"none", "first header"} {
 		if damage != "none" {
 			_, err := f.WriteAt([]byte("xxxxxxxx"), 512)
-			must(t, err)
+			peer.Must(t, err)
 		}
 		table, err := ReadTable(f, size)
-		must(t, err)
+		peer.Must(t, err)
 		if diff := cmp.Diff(&Table{Kind: "gpt", ID: "0f3c2b1a-0000-8000-8000-00000000000f", Partitions: testParts}, table); diff != "" {
 			t.Errorf("damage: %s: %s", damage, diff)
 		}
 	}
 	_, err = f.WriteAt([]byte("xxxxxxxx"), size-512)
-	must(t, err)
+	peer.Must(t, err)
 	if _, err := ReadTable(f, size); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("both headers damaged: %v", err)
 	}
@@ -191,13 +165,13 @@ func TestGPTIsCleanAndReadBack(t *testing.T) {
 func TestFAT32IsCleanAndUsable(t *testing.T) {
 	path, _ := gptDisk(t)
 	esp := filepath.Join(t.TempDir(), "esp")
-	run(t, "dd", "if="+path, "of="+esp, "bs=1M", "skip=2", "count=64", "status=none")
-	run(t, "fsck.vfat", "-n", esp)
-	run(t, "mmd", "-i", esp, "::EFI")
-	run(t, "mcopy", "-i", esp, "/etc/passwd", "::EFI/passwd")
-	run(t, "fsck.vfat", "-n", esp)
+	peer.Run(t, "dd", "if="+path, "of="+esp, "bs=1M", "skip=2", "count=64", "status=none")
+	peer.Run(t, "fsck.vfat", "-n", esp)
+	peer.Run(t, "mmd", "-i", esp, "::EFI")
+	peer.Run(t, "mcopy", "-i", esp, "/etc/passwd", "::EFI/passwd")
+	peer.Run(t, "fsck.vfat", "-n", esp)
 	f, err := os.Open(esp)
-	must(t, err)
+	peer.Must(t, err)
 	defer f.Close()
 	if id, ok := FATSerial(f); !ok || id != "ABCD-1234" {
 		t.Errorf("serial %q, %v", id, ok)
@@ -206,19 +180,19 @@ func TestFAT32IsCleanAndUsable(t *testing.T) {
 
 func TestMBRWithLogicalPartitions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk")
-	must(t, os.WriteFile(path, nil, 0o644))
-	must(t, os.Truncate(path, 100<<20))
+	peer.Must(t, os.WriteFile(path, nil, 0o644))
+	peer.Must(t, os.Truncate(path, 100<<20))
 	cmd := exec.Command("sfdisk", "-q", path)
-	needTool(t, "sfdisk")
+	peer.NeedTool(t, "sfdisk")
 	cmd.Stdin = strings.NewReader("label: dos\nlabel-id: 0x1234abcd\nstart=2048, size=20480, type=83, bootable\nstart=22528, size=100000, type=5\nstart=24576, size=20480, type=82\nstart=47104, size=20480, type=83\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	f, err := os.Open(path)
-	must(t, err)
+	peer.Must(t, err)
 	defer f.Close()
 	table, err := ReadTable(f, 100<<20)
-	must(t, err)
+	peer.Must(t, err)
 	want := &Table{Kind: "mbr", ID: "1234abcd", Partitions: []Partition{
 		{Number: 1, Start: 2048 * 512, Size: 20480 * 512, Type: "0x83", ID: "1234abcd-01", Active: true},
 		{Number: 2, Start: 22528 * 512, Size: 100000 * 512, Type: "0x05", ID: "1234abcd-02"},
@@ -234,19 +208,19 @@ func TestMBRWithLogicalPartitions(t *testing.T) {
 }
 
 func TestFlatten(t *testing.T) {
-	needTool(t, "qemu-img")
+	peer.NeedTool(t, "qemu-img")
 	dir := t.TempDir()
 	base, top, flat := filepath.Join(dir, "a,b:c"), filepath.Join(dir, "top"), filepath.Join(dir, "json:{x}")
-	run(t, "qemu-img", "create", "-q", "-f", "qcow2", filepath.Join(dir, "plain"), "64M")
+	peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", filepath.Join(dir, "plain"), "64M")
 	scribble(t, filepath.Join(dir, "plain"), 1)
-	must(t, os.Rename(filepath.Join(dir, "plain"), base))
-	must(t, CreateOverlay(t.Context(), top, base, QCOW2, 0))
-	must(t, Flatten(t.Context(), top, flat, FlattenOptions{Compress: true}))
+	peer.Must(t, os.Rename(filepath.Join(dir, "plain"), base))
+	peer.Must(t, CreateOverlay(t.Context(), top, base, QCOW2, 0))
+	peer.Must(t, Flatten(t.Context(), top, flat, FlattenOptions{Compress: true}))
 	a, err := Open(top, QCOW2)
-	must(t, err)
+	peer.Must(t, err)
 	defer a.Close()
 	b, err := Open(flat, QCOW2)
-	must(t, err)
+	peer.Must(t, err)
 	defer b.Close()
 	x, _ := io.ReadAll(io.NewSectionReader(a, 0, a.Size()))
 	y, _ := io.ReadAll(io.NewSectionReader(b, 0, b.Size()))
@@ -267,7 +241,7 @@ func TestFlatten(t *testing.T) {
 func FuzzReadTable(f *testing.F) {
 	path, _ := gptDisk(f)
 	whole, err := os.ReadFile(path)
-	must(f, err)
+	peer.Must(f, err)
 	f.Add(whole[:34*512])
 	f.Fuzz(func(t *testing.T, p []byte) {
 		table, err := ReadTable(bytes.NewReader(p), 100<<20)
@@ -284,10 +258,10 @@ func FuzzReadTable(f *testing.F) {
 
 func FuzzQCOW2(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "x")
-	run(f, "qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=512", path, "1M")
-	run(f, "qemu-io", "-f", "qcow2", "-c", "write -P 7 0 3000", path)
+	peer.Run(f, "qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=512", path, "1M")
+	peer.Run(f, "qemu-io", "-f", "qcow2", "-c", "write -P 7 0 3000", path)
 	whole, err := os.ReadFile(path)
-	must(f, err)
+	peer.Must(f, err)
 	f.Add(whole)
 	f.Fuzz(func(t *testing.T, p []byte) {
 		q, err := newQCOW2(bytes.NewReader(p), int64(len(p)))

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math/rand"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,42 +15,10 @@ import (
 	"testing/fstest"
 	"time"
 
+	"herdbook/internal/peer"
+
 	"golang.org/x/sys/unix"
 )
-
-// need skips a test whose tool is missing, except where nothing may be skipped.
-func need(t testing.TB, reason string, ok bool) {
-	t.Helper()
-	if ok {
-		return
-	}
-	if os.Getenv("HERDBOOK_CI") != "" {
-		t.Fatal(reason)
-	}
-	t.Skip(reason)
-}
-
-func needTool(t testing.TB, name string) {
-	t.Helper()
-	_, err := exec.LookPath(name)
-	need(t, name+" is not installed", err == nil)
-}
-
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // fixture makes a tree with everything that a file system can hold and an
 // ordinary user, or root, can make.
@@ -69,44 +36,44 @@ func fixture(t testing.TB) string {
 		"holes/between":  bytes.Join([][]byte{bytesOf(8192), make([]byte, 200000), bytesOf(8192), make([]byte, 100000), bytesOf(3)}, nil),
 		"ünï/čödé":       []byte("utf-8"),
 	} {
-		must(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
-		must(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
+		peer.Must(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
+		peer.Must(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
 	}
 	sparse, err := os.Create(filepath.Join(dir, "holes/sparse"))
-	must(t, err)
+	peer.Must(t, err)
 	for _, off := range []int64{0, 1 << 20, 70 << 20} {
 		_, err := sparse.WriteAt(bytesOf(4096), off)
-		must(t, err)
+		peer.Must(t, err)
 	}
-	must(t, sparse.Truncate(71<<20))
-	must(t, sparse.Close())
-	must(t, os.MkdirAll(filepath.Join(dir, "many"), 0o755))
+	peer.Must(t, sparse.Truncate(71<<20))
+	peer.Must(t, sparse.Close())
+	peer.Must(t, os.MkdirAll(filepath.Join(dir, "many"), 0o755))
 	for i := range 2000 {
-		must(t, os.WriteFile(filepath.Join(dir, "many", fmt.Sprintf("file-with-a-rather-long-name-%05d", i)), nil, 0o600))
+		peer.Must(t, os.WriteFile(filepath.Join(dir, "many", fmt.Sprintf("file-with-a-rather-long-name-%05d", i)), nil, 0o600))
 	}
-	must(t, os.Symlink("../etc/os-release", filepath.Join(dir, "deep/short")))
-	must(t, os.Symlink("/etc/os-release", filepath.Join(dir, "absolute")))
-	must(t, os.Symlink("/"+strings.Repeat("long/", 40)+"end", filepath.Join(dir, "dangling")))
-	must(t, os.Symlink("loop", filepath.Join(dir, "loop")))
-	must(t, os.Symlink("../../../../../etc", filepath.Join(dir, "deep/above")))
-	must(t, os.Link(filepath.Join(dir, "odd"), filepath.Join(dir, "deep/hardlink")))
-	must(t, os.WriteFile(filepath.Join(dir, "setuid"), []byte("x"), 0o755))
-	must(t, os.Chmod(filepath.Join(dir, "setuid"), 0o755|fs.ModeSetuid|fs.ModeSetgid))
-	must(t, os.Mkdir(filepath.Join(dir, "sticky"), 0o777))
-	must(t, os.Chmod(filepath.Join(dir, "sticky"), 0o777|fs.ModeSticky))
-	must(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o640))
+	peer.Must(t, os.Symlink("../etc/os-release", filepath.Join(dir, "deep/short")))
+	peer.Must(t, os.Symlink("/etc/os-release", filepath.Join(dir, "absolute")))
+	peer.Must(t, os.Symlink("/"+strings.Repeat("long/", 40)+"end", filepath.Join(dir, "dangling")))
+	peer.Must(t, os.Symlink("loop", filepath.Join(dir, "loop")))
+	peer.Must(t, os.Symlink("../../../../../etc", filepath.Join(dir, "deep/above")))
+	peer.Must(t, os.Link(filepath.Join(dir, "odd"), filepath.Join(dir, "deep/hardlink")))
+	peer.Must(t, os.WriteFile(filepath.Join(dir, "setuid"), []byte("x"), 0o755))
+	peer.Must(t, os.Chmod(filepath.Join(dir, "setuid"), 0o755|fs.ModeSetuid|fs.ModeSetgid))
+	peer.Must(t, os.Mkdir(filepath.Join(dir, "sticky"), 0o777))
+	peer.Must(t, os.Chmod(filepath.Join(dir, "sticky"), 0o777|fs.ModeSticky))
+	peer.Must(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o640))
 	if os.Getuid() == 0 {
-		must(t, os.Chown(filepath.Join(dir, "tiny"), 70000, 80000))
-		must(t, syscall.Mknod(filepath.Join(dir, "null"), syscall.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-		must(t, syscall.Mknod(filepath.Join(dir, "nvme"), syscall.S_IFBLK|0o660, int(unix.Mkdev(259, 70000))))
+		peer.Must(t, os.Chown(filepath.Join(dir, "tiny"), 70000, 80000))
+		peer.Must(t, syscall.Mknod(filepath.Join(dir, "null"), syscall.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+		peer.Must(t, syscall.Mknod(filepath.Join(dir, "nvme"), syscall.S_IFBLK|0o660, int(unix.Mkdev(259, 70000))))
 		// A capability, as setcap cap_net_raw+ep writes it.
-		must(t, unix.Setxattr(filepath.Join(dir, "odd"), "security.capability", []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0))
+		peer.Must(t, unix.Setxattr(filepath.Join(dir, "odd"), "security.capability", []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0))
 	}
 	if err := unix.Setxattr(filepath.Join(dir, "block"), "user.note", []byte("in the inode"), 0); err == nil {
-		must(t, unix.Setxattr(filepath.Join(dir, "block"), "user.long", bytesOf(900), 0))
+		peer.Must(t, unix.Setxattr(filepath.Join(dir, "block"), "user.long", bytesOf(900), 0))
 	}
 	when := time.Date(1999, 2, 1, 3, 4, 5, 678901000, time.UTC)
-	must(t, os.Chtimes(filepath.Join(dir, "tiny"), when, when))
+	peer.Must(t, os.Chtimes(filepath.Join(dir, "tiny"), when, when))
 	return dir
 }
 
@@ -140,23 +107,23 @@ var variants = map[string]string{
 
 func makeImage(t testing.TB, tree, options, size string) string {
 	t.Helper()
-	needTool(t, "mke2fs")
+	peer.NeedTool(t, "mke2fs")
 	path := filepath.Join(t.TempDir(), "image")
 	args := append([]string{"-q", "-F"}, strings.Fields(options)...)
 	if tree != "" {
 		args = append(args, "-d", tree)
 	}
-	run(t, "mke2fs", append(args, path, size)...)
+	peer.Run(t, "mke2fs", append(args, path, size)...)
 	return path
 }
 
 func openImage(t testing.TB, path string) *FS {
 	t.Helper()
 	file, err := os.Open(path)
-	must(t, err)
+	peer.Must(t, err)
 	t.Cleanup(func() { file.Close() })
 	stat, err := file.Stat()
-	must(t, err)
+	peer.Must(t, err)
 	f, err := Open(file, stat.Size())
 	if err != nil {
 		t.Fatal(err)
@@ -167,9 +134,9 @@ func openImage(t testing.TB, path string) *FS {
 func TestEveryFileOfEveryVariant(t *testing.T) {
 	tree := fixture(t)
 	plain := t.TempDir() // mke2fs -d writes inodes with inline_data wrongly that are mostly zeros
-	run(t, "cp", "-a", tree+"/.", plain)
-	must(t, os.Remove(filepath.Join(plain, "zeros")))
-	must(t, os.RemoveAll(filepath.Join(plain, "holes")))
+	peer.Run(t, "cp", "-a", tree+"/.", plain)
+	peer.Must(t, os.Remove(filepath.Join(plain, "zeros")))
+	peer.Must(t, os.RemoveAll(filepath.Join(plain, "holes")))
 	for name, options := range variants {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -188,7 +155,7 @@ func TestEveryFileOfEveryVariant(t *testing.T) {
 func compareTree(t *testing.T, f *FS, tree string) {
 	t.Helper()
 	found := map[string]bool{}
-	must(t, f.Walk(func(name string, e *Entry) error {
+	peer.Must(t, f.Walk(func(name string, e *Entry) error {
 		found[name] = true
 		if name == "lost+found" {
 			return fs.SkipDir
@@ -196,7 +163,7 @@ func compareTree(t *testing.T, f *FS, tree string) {
 		compareFile(t, f, e, name, filepath.Join(tree, name))
 		return nil
 	}))
-	must(t, filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+	peer.Must(t, filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
 		name, _ := filepath.Rel(tree, path)
 		if !found[name] {
 			t.Errorf("%s is not found", name)
@@ -253,7 +220,7 @@ func compareContent(t *testing.T, e *Entry, name, path string) {
 		return
 	}
 	source, err := os.Open(path)
-	must(t, err)
+	peer.Must(t, err)
 	defer source.Close()
 	a, b := make([]byte, 1<<20), make([]byte, 1<<20)
 	for off := int64(0); ; off += int64(len(a)) {
@@ -291,7 +258,7 @@ func compareXattrs(t *testing.T, f *FS, name, path string) {
 		}
 		value := make([]byte, 4096)
 		n, err := unix.Lgetxattr(path, attr, value)
-		must(t, err)
+		peer.Must(t, err)
 		if !bytes.Equal(got[attr], value[:n]) {
 			t.Errorf("%s: attribute %s = %x, want %x", name, attr, got[attr], value[:n])
 		}
@@ -301,15 +268,15 @@ func compareXattrs(t *testing.T, f *FS, name, path string) {
 // compareUsed compares the map of used blocks with what dumpe2fs counts.
 func compareUsed(t *testing.T, f *FS, path string) {
 	t.Helper()
-	needTool(t, "dumpe2fs")
+	peer.NeedTool(t, "dumpe2fs")
 	free := int64(-1)
-	for line := range strings.Lines(run(t, "dumpe2fs", "-h", path)) {
+	for line := range strings.Lines(peer.Run(t, "dumpe2fs", "-h", path)) {
 		if rest, ok := strings.CutPrefix(line, "Free blocks:"); ok {
 			fmt.Sscan(rest, &free)
 		}
 	}
 	used, last := int64(0), int64(-1)
-	must(t, f.UsedRanges(func(start, length int64) error {
+	peer.Must(t, f.UsedRanges(func(start, length int64) error {
 		if start <= last || length <= 0 {
 			t.Errorf("the range %d+%d follows one that ends at %d", start, length, last)
 		}
@@ -347,9 +314,9 @@ func TestLinksStayInside(t *testing.T) {
 
 func TestItIsAnFS(t *testing.T) {
 	tree := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(tree, "a/b"), 0o755))
-	must(t, os.WriteFile(filepath.Join(tree, "a/b/c"), []byte("content"), 0o644))
-	must(t, os.WriteFile(filepath.Join(tree, "d"), bytes.Repeat([]byte("x"), 10000), 0o644))
+	peer.Must(t, os.MkdirAll(filepath.Join(tree, "a/b"), 0o755))
+	peer.Must(t, os.WriteFile(filepath.Join(tree, "a/b/c"), []byte("content"), 0o644))
+	peer.Must(t, os.WriteFile(filepath.Join(tree, "d"), bytes.Repeat([]byte("x"), 10000), 0o644))
 	f := openImage(t, makeImage(t, tree, "-t ext4", "8M"))
 	if err := fstest.TestFS(f, "a/b/c", "d"); err != nil {
 		t.Error(err)
@@ -363,7 +330,7 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 	whole, err := os.ReadFile(makeImage(t, "", "-t ext4 -b 1024", "4M"))
-	must(t, err)
+	peer.Must(t, err)
 	if _, err := Open(bytes.NewReader(whole[:2<<20]), 2<<20); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "cut short") {
 		t.Errorf("cut short: %v", err)
 	}

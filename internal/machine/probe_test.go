@@ -6,21 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"herdbook/internal/peer"
 )
 
-// needQEMU skips a test where there is no QEMU; in CI that is a failure.
-func needQEMU(t *testing.T) {
-	t.Helper()
-	if _, err := findQEMU(); err != nil {
-		if os.Getenv("HERDBOOK_CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-}
-
 func TestProbeEndsByItself(t *testing.T) {
-	needQEMU(t)
+	peer.NeedTool(t, program)
 	reason, err := tryAccelerator(context.Background(), TCG)
 	if err != nil || reason != "" {
 		t.Errorf("the probe under software emulation: %q, %v", reason, err)
@@ -28,7 +19,7 @@ func TestProbeEndsByItself(t *testing.T) {
 }
 
 func TestProbeNoticesWhatHangs(t *testing.T) {
-	needQEMU(t)
+	peer.NeedTool(t, program)
 	code := probeCode
 	defer func() { probeCode = code }()
 	probeCode = append([]byte(nil), code...)
@@ -40,7 +31,7 @@ func TestProbeNoticesWhatHangs(t *testing.T) {
 }
 
 func TestProbeVerdictIsKept(t *testing.T) {
-	needQEMU(t)
+	peer.NeedTool(t, program)
 	path := filepath.Join(t.TempDir(), "cache", "kvm.json")
 	first, err := cachedProbe(context.Background(), path, "this boot")
 	if err != nil {
