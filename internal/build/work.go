@@ -29,7 +29,9 @@ func (r *run) work(ctx context.Context, step plan.Step, key store.Key, work *sto
 		return "", err
 	}
 	if step.Bootstrap != nil {
-		return "host", r.bootstrap(ctx, step, string(key), scratch, work.DiskPath())
+		ctx, cancel := context.WithTimeoutCause(ctx, stepTimeout, fmt.Errorf("it was not done after %v", stepTimeout))
+		defer cancel()
+		return "host", bootstrap.Make(ctx, bootstrapSpec(step, key), scratch, work.DiskPath(), sink)
 	}
 	if err := disk.CreateOverlay(ctx, work.DiskPath(), work.BackingName(), disk.QCOW2, 0); err != nil {
 		return "", err
@@ -73,20 +75,19 @@ func (r *run) session(ctx context.Context, path, scratch string, sink event.Sink
 	}, nil
 }
 
-func (r *run) bootstrap(ctx context.Context, step plan.Step, seed, scratch, path string) error {
-	b := step.Bootstrap
-	ctx, cancel := context.WithTimeoutCause(ctx, stepTimeout, fmt.Errorf("it was not done after %v", stepTimeout))
-	defer cancel()
-	pin := step.Pins[0]
+// bootstrapSpec says what to make. What must differ between images but not
+// between two makings of one is derived from the key.
+func bootstrapSpec(step plan.Step, key store.Key) bootstrap.Spec {
+	b, pin := step.Bootstrap, step.Pins[0]
 	epoch := int64(0)
 	if t, err := time.Parse(time.RFC1123, pin.Dated); err == nil {
 		epoch = t.Unix()
 	}
-	return bootstrap.Make(ctx, bootstrap.Spec{
+	return bootstrap.Spec{
 		Suite: b.Suite, Mirror: b.Mirror, Components: b.Components, Variant: b.Variant, Include: b.Include,
 		Keyring: b.Keyring, Architecture: b.Architecture, Size: step.Size,
-		Release: pin.Digest, Epoch: epoch, Seed: seed,
-	}, scratch, path, r.Sink.For(step.Image, step.Label()))
+		Release: pin.Digest, Epoch: epoch, Seed: string(key),
+	}
 }
 
 // writeTar writes the files of a copy step below a name. Owners are set in the

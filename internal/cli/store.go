@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"text/tabwriter"
@@ -126,5 +127,9 @@ func parseSize(text string) (int64, error) {
 		return 0, usageError{fmt.Sprintf("--max-size=%s: want a size such as 20G", text)}
 	}
 	n, err := strconv.ParseInt(m[1], 10, 64)
-	return n << map[string]int{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[m[2]], err
+	shift := map[string]int{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[m[2]]
+	if err != nil || n > math.MaxInt64>>shift {
+		return 0, usageError{fmt.Sprintf("--max-size=%s: there is no such disk", text)}
+	}
+	return n << shift, nil
 }
