@@ -63,7 +63,7 @@ vm: packages build
 .PHONY: bench
 bench: build
 	@tools/packages run bench
-	bench/run
+	$(GO) run ./bench
 
 .PHONY: clean
 clean:

@@ -53,6 +53,8 @@ var packages = map[string]place{
 		"source", "store", "workshop",
 	}},
 
+	"bench": {rank: 7, imports: []string{"disk", "event"}},
+
 	"cmd/herdbook":       {rank: 7, imports: []string{"cli"}},
 	"cmd/herdbook-agent": {rank: 7, imports: []string{"agent"}},
 }
@@ -61,13 +63,13 @@ var packages = map[string]place{
 // the clock of a build enter at cmd/herdbook and travel as values from there.
 var doors = map[string][]string{
 	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/machine", "internal/peer"},
-	"exec.CommandContext": {"internal/bootstrap", "internal/disk", "internal/guest"},
+	"exec.CommandContext": {"bench", "internal/bootstrap", "internal/disk", "internal/guest"},
 	"os.Args":             {"cmd/herdbook"},
-	"os.Environ":          {"internal/bootstrap"},
-	"os.Exit":             {"cmd/herdbook", "cmd/herdbook-agent"},
+	"os.Environ":          {"bench", "internal/bootstrap"},
+	"os.Exit":             {"bench", "cmd/herdbook", "cmd/herdbook-agent"},
 	"os.Getenv":           {"internal/peer"},
 	"os.LookupEnv":        {"cmd/herdbook"},
-	"os.Stderr":           {"cmd/herdbook", "cmd/herdbook-agent", "internal/agent"},
-	"os.Stdout":           {"cmd/herdbook"},
-	"time.Now":            {"cmd/herdbook", "internal/agent"},
+	"os.Stderr":           {"bench", "cmd/herdbook", "cmd/herdbook-agent", "internal/agent"},
+	"os.Stdout":           {"bench", "cmd/herdbook"},
+	"time.Now":            {"bench", "cmd/herdbook", "internal/agent"},
 }

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"herdbook/internal/machine"
 	"herdbook/internal/plan"
 	"herdbook/internal/store"
+	"herdbook/internal/workshop"
 )
 
 // Builder builds. All fields but KeepFailed must be set.
@@ -196,7 +199,7 @@ func (r *run) makeLayer(ctx context.Context, step plan.Step, parent digest.Diges
 	log := &journal{w: work, now: r.Now}
 	how, err := r.work(ctx, step, key, work, event.Tee(sink, log.sink))
 	if err != nil {
-		return store.Layer{}, r.abandon(work, step, sink, log, err)
+		return store.Layer{}, r.abandon(work, step, sink, log, r.explain(err))
 	}
 	var inputs []string
 	for _, line := range step.Lines(parent) {
@@ -227,22 +230,33 @@ func (r *run) abandon(work *store.Work, step plan.Step, sink event.Sink, log *jo
 	return failure
 }
 
+// explain adds what can be done about a failure on the host; one of the work in
+// the guest speaks for itself.
+func (r *run) explain(err error) error {
+	var inGuest *workshop.FailedError
+	if errors.As(err, &inGuest) {
+		return err
+	}
+	return r.Store.Explain(err)
+}
+
 func (r *run) failed(step plan.Step, sink event.Sink, log *journal, err error) *StepError {
 	sink.Emit(event.Event{Kind: event.StepFailed, Text: err.Error()})
 	failure := &StepError{Image: step.Image, Step: step.Label(), Position: step.Position, Err: err}
 	if log != nil {
-		failure.Log = log.last()
+		var inGuest *workshop.FailedError
+		failure.Log = log.last(errors.As(err, &inGuest))
 	}
 	return failure
 }
 
-// journal writes events into a layer's log, and keeps the last lines that a
-// program said.
+// journal writes events into a layer's log, and keeps the last lines of it.
 type journal struct {
-	w     interface{ Write(p []byte) (int, error) }
+	w     io.Writer
 	now   func() time.Time
 	mu    sync.Mutex
-	lines []string
+	said  []string // by programs
+	lines []string // by them and on the console
 }
 
 const lastLines = 12
@@ -251,9 +265,11 @@ func (j *journal) sink(e event.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e.Time = j.now().UTC()
-	if e.Kind == event.Log && e.Stream != event.Console {
-		j.lines = append(j.lines, e.Text)
-		j.lines = j.lines[max(0, len(j.lines)-lastLines):]
+	if e.Kind == event.Log {
+		j.lines = lastOf(append(j.lines, e.Text))
+		if e.Stream != event.Console {
+			j.said = lastOf(append(j.said, e.Text))
+		}
 	}
 	if e.Kind == event.Progress {
 		return
@@ -266,8 +282,15 @@ func (j *journal) sink(e event.Event) {
 	_, _ = j.w.Write(append(p, '\n'))
 }
 
-func (j *journal) last() []string {
+func lastOf(lines []string) []string { return lines[max(0, len(lines)-lastLines):] }
+
+// last returns the last lines. Where the work itself failed, what programs said
+// tells why; where the machine did, the console.
+func (j *journal) last(ofPrograms bool) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return append([]string(nil), j.lines...)
+	if ofPrograms {
+		return slices.Clone(j.said)
+	}
+	return slices.Clone(j.lines)
 }

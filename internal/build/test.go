@@ -54,7 +54,7 @@ func (r *run) test(ctx context.Context, image plan.Image, t definition.Test, top
 	}
 	log := &journal{w: work, now: r.Now}
 	if err := r.boot(ctx, t, work, event.Tee(sink, log.sink)); err != nil {
-		return r.abandon(work, step, sink, log, err)
+		return r.abandon(work, step, sink, log, r.explain(err))
 	}
 	if err := errors.Join(work.Discard(), r.Store.Record(key, top)); err != nil {
 		return r.failed(step, sink, log, err)

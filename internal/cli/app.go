@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -35,15 +36,16 @@ type app struct {
 // root is the tree of commands, written out.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "herdbook",
-		Short:         "Build machine images for cattle once, and deliver them to every place where they boot",
-		Args:          arguments(cobra.NoArgs),
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		Use:                        "herdbook",
+		Short:                      "Build machine images for cattle once, and deliver them to every place where they boot",
+		Args:                       unknownCommand,
+		SuggestionsMinimumDistance: 2,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Sprintf("%s: %v; see %s --help", c.CommandPath(), err, c.CommandPath())}
+		return usageError{fmt.Sprintf("%v; see %s --help", err, c.CommandPath())}
 	})
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.file, "file", "f", definition.DefaultFile, "definition: a file, or a directory of *.hcl files")
@@ -59,8 +61,8 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-// parse reads the definition.
-func (a *app) parse() (*definition.Definition, error) {
+// parse reads the definition, in which the named images must be.
+func (a *app) parse(images ...string) (*definition.Definition, error) {
 	variables := map[string]string{}
 	for _, v := range a.vars {
 		name, value, ok := strings.Cut(v, "=")
@@ -69,7 +71,16 @@ func (a *app) parse() (*definition.Definition, error) {
 		}
 		variables[name] = value
 	}
-	return definition.Load(a.file, definition.Options{Variables: variables, VariableFiles: a.varFiles, LookupEnv: a.LookupEnv})
+	def, err := definition.Load(a.file, definition.Options{Variables: variables, VariableFiles: a.varFiles, LookupEnv: a.LookupEnv})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range images {
+		if !slices.ContainsFunc(def.Images, func(i definition.Image) bool { return i.Name == name }) {
+			return nil, usageError{fmt.Sprintf("there is no image %q in the definition; herdbook graph shows those that there are", name)}
+		}
+	}
+	return def, nil
 }
 
 // openStore opens the store of --store, or the user's.
@@ -149,7 +160,7 @@ func (a *app) pin(ctx context.Context, def *definition.Definition, s *store.Stor
 
 // planned parses, pins and plans for a command that only looks.
 func (a *app) planned(ctx context.Context, names []string) (*plan.Plan, *store.Store, error) {
-	def, err := a.parse()
+	def, err := a.parse(names...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -163,18 +174,9 @@ func (a *app) planned(ctx context.Context, names []string) (*plan.Plan, *store.S
 	}
 	p, err := plan.New(def, lock)
 	if err == nil {
-		p, err = some(p, names)
+		p, err = p.With(names...)
 	}
 	return p, s, err
-}
-
-// some is the part of a plan that was asked for.
-func some(p *plan.Plan, names []string) (*plan.Plan, error) {
-	part, err := p.With(names...)
-	if err != nil {
-		return nil, usageError{err.Error()}
-	}
-	return part, nil
 }
 
 // notices prints what concerns the user, for commands without progress.

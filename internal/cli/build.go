@@ -73,7 +73,7 @@ func (a *app) carryOut(ctx context.Context, o order) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
-	def, err := a.parse()
+	def, err := a.parse(o.names...)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (t attempt) do(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	part, err := some(whole, t.names)
+	part, err := whole.With(t.names...)
 	if err != nil {
 		return err
 	}

@@ -158,8 +158,20 @@ func (a *app) terminal() (width uint, colour bool) {
 func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return usageError{fmt.Sprintf("%s: %v; usage: %s", c.CommandPath(), err, c.UseLine())}
+			return usageError{fmt.Sprintf("%v; usage: %s", err, c.UseLine())}
 		}
 		return nil
 	}
+}
+
+// unknownCommand refuses what is left when no command was found.
+func unknownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "see herdbook --help"
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError{fmt.Sprintf("there is no command %q; %s", args[0], hint)}
 }

@@ -32,7 +32,7 @@ func (a *app) exportCommand() *cobra.Command {
 		Args:  arguments(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.names, o.target = args[:1], args[1]
-			def, err := a.parse()
+			def, err := a.parse(o.names...)
 			if err != nil {
 				return err
 			}

@@ -165,7 +165,7 @@ func (a *app) kvm(ctx context.Context) finding {
 	v, err := machine.Probe(ctx, dir)
 	switch {
 	case errors.Is(err, machine.ErrNoQEMU):
-		return finding{thing: "accelerator", state: "cannot be tried without QEMU"}
+		return finding{"accelerator", "cannot be tried without QEMU", "install QEMU", false}
 	case err != nil:
 		return finding{"accelerator", err.Error(), "mend that", false}
 	case v.Accelerator == machine.TCG:

@@ -67,7 +67,7 @@ func (a *app) shellDisk(s *store.Store, image string, failed bool) (string, erro
 		}
 		return path, nil
 	}
-	def, err := a.parse()
+	def, err := a.parse(image)
 	if err != nil {
 		return "", err
 	}
@@ -86,7 +86,7 @@ func newest(s *store.Store, def *definition.Definition, image string) (digest.Di
 	if err != nil {
 		return "", fmt.Errorf("%w; herdbook build does that", err)
 	}
-	if p, err = some(p, []string{image}); err != nil {
+	if p, err = p.With(image); err != nil {
 		return "", err
 	}
 	top := digest.Digest("")

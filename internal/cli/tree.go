@@ -60,7 +60,7 @@ func (t *tree) take(e event.Event, now time.Time) {
 	case event.Phase:
 		s.phase, s.line, s.done, s.total = e.Text, "", 0, 0
 	case event.Log:
-		if text := printable(e.Text); text != "" {
+		if text := printable(e.Text); strings.ContainsFunc(text, unicode.IsLetter) { // no rows of dots
 			s.line = text
 		}
 	case event.Progress:

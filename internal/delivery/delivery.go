@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"herdbook/internal/definition"
@@ -86,14 +87,19 @@ func each(image definition.Image, kind event.Kind, sink event.Sink) {
 }
 
 // step reports one delivery from its start to its end. The work tells whether
-// it made something new, and what is there now.
+// it made something new, and what is there now. It has begun with its first
+// event: to find that all is there already is no work.
 func (d *Deliverer) step(image, label string, work func(event.Sink) (fresh bool, made string, err error)) error {
 	sink := d.Sink.For(image, label)
 	start := d.Now()
-	sink.Emit(event.Event{Kind: event.StepStarted})
-	fresh, made, err := work(sink)
+	begin := sync.OnceFunc(func() { sink.Emit(event.Event{Kind: event.StepStarted}) })
+	fresh, made, err := work(func(e event.Event) {
+		begin()
+		sink.Emit(e)
+	})
 	switch {
 	case err != nil:
+		begin()
 		sink.Emit(event.Event{Kind: event.StepFailed, Text: err.Error()})
 		return &Error{image, label, err}
 	case fresh:
@@ -193,7 +199,7 @@ func (d *Deliverer) docker(ctx context.Context, name string, t definition.Docker
 		Dir: t.Output, Name: name, Tags: t.Tags, Command: t.Command, Labels: labels(name, chain),
 		Created: chain[len(chain)-1].Created, Source: string(digest.Of(source)),
 	}
-	made := strings.Join(t.Tags, ", ") + " in " + e.ManifestPath()
+	made := strings.Join(t.Tags, ", ") + " in " + e.ArchivePath()
 	if e.UpToDate() {
 		return false, made, nil
 	}

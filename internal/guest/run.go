@@ -31,7 +31,9 @@ trap 'echo "$LINENO" >` + linePath + `' ERR
 // run executes a script by its own shebang, without one by /bin/sh. Shells end
 // at the first failing line, and the error names it.
 func (g *Guest) run(ctx context.Context, o *op.Run) error {
-	if err := g.writeTemporary(scriptPath, o.Script); err != nil {
+	// With its last line whole, or what a shell repeats of it would run into
+	// the output behind it.
+	if err := g.writeTemporary(scriptPath, strings.TrimSuffix(o.Script, "\n")+"\n"); err != nil {
 		return err
 	}
 	defer g.Root.RemoveAll(scriptPath)

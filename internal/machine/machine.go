@@ -130,7 +130,7 @@ func (m *Machine) watch(ctx context.Context) {
 // explain names the disk by its path.
 func (t trouble) explain(disks []Disk) error {
 	if t.node == "" {
-		return errors.New(t.why)
+		return t.why
 	}
 	name := t.node
 	for i, d := range disks {
@@ -138,7 +138,7 @@ func (t trouble) explain(disks []Disk) error {
 			name = d.Path
 		}
 	}
-	return fmt.Errorf("%s of disk %q failed on the host: %s", t.operation, name, t.why)
+	return fmt.Errorf("%s of disk %q failed on the host: %w", t.operation, name, t.why)
 }
 
 // kill ends the process; the first intent counts.

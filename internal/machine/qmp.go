@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -148,7 +149,7 @@ func (q *qmp) take(m message) error {
 type trouble struct {
 	node      string // the disk's, if it is one
 	operation string // read, write
-	why       string
+	why       error
 }
 
 // event remembers the events that matter.
@@ -159,12 +160,12 @@ func (q *qmp) event(m message) {
 		q.reason = m.Data.Reason
 		return
 	case "BLOCK_IO_ERROR":
-		t = trouble{m.Data.Node, cmp.Or(m.Data.Operation, "use"), cmp.Or(m.Data.Reason, "input/output error")}
+		t = trouble{m.Data.Node, cmp.Or(m.Data.Operation, "use"), errors.New(cmp.Or(m.Data.Reason, "input/output error"))}
 		if m.Data.NoSpace {
-			t.why = "no space left on the host's disk"
+			t.why = syscall.ENOSPC
 		}
 	case "STOP":
-		t.why = "QEMU stopped it"
+		t.why = errors.New("QEMU stopped it")
 	default:
 		return
 	}

@@ -90,7 +90,7 @@ type Sysprep struct {
 }
 
 // SysprepOperations are the operations of sysprep in the order in which they
-// are carried out. The names are those of virt-sysprep.
+// are carried out. The names are those of virt-sysprep, where it has them.
 var SysprepOperations = []string{
 	"package-manager-cache",
 	"dhcp-client-state",

@@ -37,9 +37,9 @@ const failedAge = 24 * time.Hour
 // ErrInUse says that layers are being made or read, so that none can go.
 var ErrInUse = errors.New("another herdbook uses the store; collect when it is done")
 
-// Collect removes what no one needs, children before their parents: first the
-// keys of a layer, then its record, then its disk, so that a crash in between
-// leaves nothing that looks whole.
+// Collect removes what no one needs: first the keys of the layers that go, then
+// the layers, children before their parents, of each first its record, then its
+// disk, so that a crash in between leaves nothing that looks whole.
 func (s *Store) Collect(now time.Time, p Policy) (r Report, err error) {
 	lock := flock.New(filepath.Join(s.dir, "locks", "use"))
 	free, err := lock.TryLock()
@@ -47,51 +47,58 @@ func (s *Store) Collect(now time.Time, p Policy) (r Report, err error) {
 		err = ErrInUse
 	}
 	if err != nil {
-		return r, fmt.Errorf("collect: %w", err)
+		return r, fmt.Errorf("collect: %w", s.Explain(err))
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	if err := s.collectWork(now, p, &r); err != nil {
-		return r, fmt.Errorf("collect: %w", err)
-	}
-	layers, err := s.List()
-	if err != nil {
-		return r, fmt.Errorf("collect: %w", err)
-	}
-	reached, stale, err := s.reached()
-	if err != nil {
-		return r, fmt.Errorf("collect: %w", err)
-	}
-	doomed := s.choose(layers, reached, now, p)
-	keys, err := s.keysOf(doomed)
-	if err != nil {
-		return r, fmt.Errorf("collect: %w", err)
-	}
-	for _, l := range layers {
-		if !slices.ContainsFunc(doomed, func(d Layer) bool { return d.Digest == l.Digest }) {
-			r.Left += l.Size
-		}
-	}
-	for _, l := range doomed {
-		if !p.DryRun {
-			if err := s.remove(l.Digest, keys[l.Digest]); err != nil {
-				return r, fmt.Errorf("collect layer %s: %w", l.Digest.Short(), err)
-			}
-		}
-		r.Layers, r.Freed = append(r.Layers, l), r.Freed+l.Size
-	}
-	for _, path := range stale {
-		if p.DryRun {
-			break
-		}
-		if err := removeIfThere(path); err != nil {
-			return r, fmt.Errorf("collect: %w", err)
-		}
+	if err := s.collect(now, p, &r); err != nil {
+		return r, fmt.Errorf("collect: %w", s.Explain(err))
 	}
 	return r, nil
 }
 
+func (s *Store) collect(now time.Time, p Policy, r *Report) error {
+	if err := s.collectWork(now, p, r); err != nil {
+		return err
+	}
+	layers, err := s.List()
+	if err != nil {
+		return err
+	}
+	reached, stale, err := s.reached()
+	if err != nil {
+		return err
+	}
+	for d := range s.basesInUse(r.Work) {
+		reached[d] = true
+	}
+	doomed := s.choose(layers, reached, now, p)
+	stay := map[digest.Digest]bool{}
+	for _, l := range layers {
+		stay[l.Digest] = true
+		r.Left += l.Size
+	}
+	for _, l := range doomed {
+		delete(stay, l.Digest)
+		r.Left -= l.Size
+	}
+	if !p.DryRun {
+		if err := s.sweep(stay, stale); err != nil {
+			return err
+		}
+	}
+	for _, l := range doomed {
+		if !p.DryRun {
+			if err := s.remove(l.Digest); err != nil {
+				return fmt.Errorf("layer %s: %w", l.Digest.Short(), err)
+			}
+		}
+		r.Layers, r.Freed = append(r.Layers, l), r.Freed+l.Size
+	}
+	return nil
+}
+
 // collectWork removes what processes left that are no more, failed steps of
-// yesterday, and directories without a record.
+// yesterday, and layers that are not whole.
 func (s *Store) collectWork(now time.Time, p Policy, r *Report) error {
 	dir := filepath.Join(s.dir, "layers")
 	entries, err := os.ReadDir(dir)
@@ -126,9 +133,12 @@ func (s *Store) isLeftover(path string, now time.Time) (bool, error) {
 		}
 		return err == nil && now.Sub(stat.ModTime()) > failedAge, err
 	}
+	if d, err := digest.Parse(name); err == nil {
+		_, err := s.Layer(d)
+		return errors.Is(err, ErrNoLayer), nil
+	}
 	if !strings.HasPrefix(name, workPrefix) {
-		_, err := os.Stat(filepath.Join(path, recordName))
-		return errors.Is(err, fs.ErrNotExist), nil
+		return false, nil // not ours
 	}
 	lock := flock.New(s.workLock(path))
 	free, err := lock.TryLock()
@@ -148,7 +158,6 @@ func (s *Store) choose(layers []Layer, reached map[digest.Digest]bool, now time.
 		total += l.Size
 		used[l.Digest] = s.lastUse(l)
 	}
-	bases := s.basesInUse()
 	kept := map[digest.Digest]bool{}
 	byDigest := map[digest.Digest]Layer{}
 	for _, l := range layers {
@@ -160,37 +169,40 @@ func (s *Store) choose(layers []Layer, reached map[digest.Digest]bool, now time.
 			d = byDigest[d].Parent
 		}
 	}
-	// The longest unused first; a parent is older than its children, but goes
-	// only when they are gone, so the list is gone through until nothing moves.
 	slices.SortStableFunc(layers, func(a, b Layer) int { return used[a.Digest].Compare(used[b.Digest]) })
 	var doomed []Layer
 	gone := map[digest.Digest]bool{}
-	for moved := true; moved; {
-		moved = false
-		for _, l := range layers {
-			old := p.MaxAge > 0 && now.Sub(used[l.Digest]) > p.MaxAge
-			large := p.MaxSize > 0 && total > p.MaxSize
-			if gone[l.Digest] || kept[l.Digest] || bases[l.Digest] || children[l.Digest] > 0 || !old && !large {
+	for _, mayGo := range []func(Layer) bool{
+		func(l Layer) bool { return p.MaxAge > 0 && now.Sub(used[l.Digest]) > p.MaxAge },
+		func(Layer) bool { return p.MaxSize > 0 && total > p.MaxSize },
+	} {
+		for i := 0; i < len(layers); i++ {
+			l := layers[i]
+			if gone[l.Digest] || kept[l.Digest] || children[l.Digest] > 0 || !mayGo(l) {
 				continue
 			}
-			gone[l.Digest], moved = true, true
+			gone[l.Digest] = true
 			children[l.Parent]--
 			total -= l.Size
 			doomed = append(doomed, l)
+			i = -1 // its parent, unused for longer, may be free to go now
 		}
 	}
 	return doomed
 }
 
 // basesInUse are the parents of what is being made now or has failed: their
-// disks are open, or needed for a look inside.
-func (s *Store) basesInUse() map[digest.Digest]bool {
+// disks are open, or needed for a look inside. What is gone does not count.
+func (s *Store) basesInUse(gone []string) map[digest.Digest]bool {
 	bases := map[digest.Digest]bool{}
 	files, err := filepath.Glob(filepath.Join(s.dir, "layers", "*-*", diskName))
 	if err != nil {
 		return bases
 	}
 	for _, file := range files {
+		if slices.Contains(gone, filepath.Base(filepath.Dir(file))) {
+			continue
+		}
 		f, err := os.Open(file)
 		if err != nil {
 			continue
@@ -215,36 +227,76 @@ func (s *Store) lastUse(l Layer) time.Time {
 	return stat.ModTime()
 }
 
-// keysOf finds the keys that stand for layers.
-func (s *Store) keysOf(layers []Layer) (map[digest.Digest][]Key, error) {
-	keys := map[digest.Digest][]Key{}
-	if len(layers) == 0 {
-		return keys, nil
-	}
-	entries, err := os.ReadDir(filepath.Join(s.dir, "keys"))
+// sweep removes the keys of layers that do not stay, stale roots, and what
+// processes that are no more left among keys, roots and locks.
+func (s *Store) sweep(stay map[digest.Digest]bool, stale []string) error {
+	keys, err := s.entries("keys")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, e := range entries {
-		text, err := os.ReadFile(filepath.Join(s.dir, "keys", e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+	for _, path := range keys {
+		text, err := os.ReadFile(path)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		d := digest.Digest(strings.TrimSpace(string(text)))
-		keys[d] = append(keys[d], Key(e.Name()))
+		if !isName(path) || !stay[digest.Digest(strings.TrimSpace(string(text)))] {
+			stale = append(stale, path)
+		}
 	}
-	return keys, nil
-}
-
-func (s *Store) remove(d digest.Digest, keys []Key) error {
-	for _, k := range keys {
-		if err := removeIfThere(filepath.Join(s.dir, "keys", string(k))); err != nil {
+	roots, err := s.entries("roots")
+	if err != nil {
+		return err
+	}
+	stale = append(stale, slices.DeleteFunc(roots, isName)...)
+	for _, path := range stale {
+		if err := removeIfThere(path); err != nil {
 			return err
 		}
 	}
+	return s.sweepLocks()
+}
+
+// sweepLocks removes the locks of keys and of work that nobody holds. Nobody
+// is about to take one either: who makes layers uses the store.
+func (s *Store) sweepLocks() error {
+	locks, err := s.entries("locks")
+	if err != nil {
+		return err
+	}
+	for _, path := range locks {
+		if !isName(path) && !strings.HasPrefix(filepath.Base(path), workPrefix) {
+			continue
+		}
+		lock := flock.New(path)
+		free, err := lock.TryLock()
+		if err == nil && free {
+			err = errors.Join(removeIfThere(path), lock.Unlock())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entries are the paths of what is in a directory of the store.
+func (s *Store) entries(dir string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, dir))
+	var paths []string
+	for _, e := range entries {
+		paths = append(paths, filepath.Join(s.dir, dir, e.Name()))
+	}
+	return paths, err
+}
+
+// isName tells whether a file has a key's or a root's name. Others are what a
+// crash left of the writing of one.
+func isName(path string) bool {
+	_, err := digest.Parse(filepath.Base(path))
+	return err == nil
+}
+
+func (s *Store) remove(d digest.Digest) error {
 	if err := removeIfThere(s.layerPath(d, recordName)); err != nil {
 		return err
 	}

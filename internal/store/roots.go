@@ -7,8 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/google/renameio/v2"
+	"slices"
 
 	"herdbook/internal/digest"
 )
@@ -32,8 +31,8 @@ func (s *Store) Reach(definition string, layers []digest.Digest) error {
 	if old, err := os.ReadFile(path); err == nil && string(old) == string(text) {
 		return nil
 	}
-	if err := renameio.WriteFile(path, text, 0o644); err != nil {
-		return fmt.Errorf("note what %s reaches: %w", definition, s.explain(err))
+	if err := writeWhole(path, text); err != nil {
+		return fmt.Errorf("note what %s reaches: %w", definition, s.Explain(err))
 	}
 	return nil
 }
@@ -43,13 +42,11 @@ func (s *Store) Reach(definition string, layers []digest.Digest) error {
 func (s *Store) reached() (map[digest.Digest]bool, []string, error) {
 	layers := map[digest.Digest]bool{}
 	var stale []string
-	dir := filepath.Join(s.dir, "roots")
-	entries, err := os.ReadDir(dir)
+	paths, err := s.entries("roots")
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
+	for _, path := range slices.DeleteFunc(paths, func(p string) bool { return !isName(p) }) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, nil, err

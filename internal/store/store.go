@@ -80,7 +80,7 @@ func Open(dir string) (*Store, error) {
 	s := &Store{absolute}
 	for _, sub := range []string{"layers", "keys", "roots", "locks"} {
 		if err := os.MkdirAll(filepath.Join(absolute, sub), 0o755); err != nil {
-			return nil, fmt.Errorf("open store: %w", s.explain(err))
+			return nil, fmt.Errorf("open store: %w", s.Explain(err))
 		}
 	}
 	return s, nil
@@ -91,7 +91,7 @@ func Open(dir string) (*Store, error) {
 func (s *Store) Use(ctx context.Context) (done func() error, err error) {
 	lock := flock.New(filepath.Join(s.dir, "locks", "use"))
 	if _, err := lock.TryRLockContext(ctx, 100*time.Millisecond); err != nil {
-		return nil, fmt.Errorf("wait for the end of a collection: %w", s.explain(err))
+		return nil, fmt.Errorf("wait for the end of a collection: %w", s.Explain(err))
 	}
 	return lock.Unlock, nil
 }
@@ -99,10 +99,13 @@ func (s *Store) Use(ctx context.Context) (done func() error, err error) {
 // Dir is the store's directory.
 func (s *Store) Dir() string { return s.dir }
 
-// explain adds to an error what can be done about it.
-func (s *Store) explain(err error) error {
+// Explain adds to an error of something that was done in the store what can be
+// done about it. The programs that work there tell a full disk in their own words.
+func (s *Store) Explain(err error) error {
 	switch {
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), "No space left on device"):
 		return fmt.Errorf("%w: the store %s is full; herdbook store gc frees what no definition needs, --store puts it elsewhere", err, s.dir)
 	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w: the store %s cannot be written to; --store puts it elsewhere", err, s.dir)
@@ -188,14 +191,26 @@ func (s *Store) Record(k Key, d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(path, []byte(string(d)+"\n"), 0o644); err != nil {
-		return fmt.Errorf("record key %.12s: %w", k, s.explain(err))
+	if _, err := digest.Parse(string(d)); err != nil {
+		return fmt.Errorf("record key %.12s: %w", k, err)
+	}
+	if err := writeWhole(path, []byte(string(d)+"\n")); err != nil {
+		return fmt.Errorf("record key %.12s: %w", k, s.Explain(err))
 	}
 	return syncDir(filepath.Join(s.dir, "keys"))
 }
 
+// writeWhole writes a file whole or not at all. What a crash leaves of it lies
+// beside it, where collection finds it.
+func writeWhole(path string, text []byte) error {
+	return renameio.WriteFile(path, text, 0o644, renameio.WithTempDir(filepath.Dir(path)))
+}
+
 // Touch notes that a layer was used at a time; collection goes by it.
 func (s *Store) Touch(d digest.Digest, now time.Time) error {
+	if _, err := digest.Parse(string(d)); err != nil {
+		return fmt.Errorf("note the use of a layer: %w", err)
+	}
 	path := s.layerPath(d, usedName)
 	err := os.Chtimes(path, now, now)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -204,7 +219,7 @@ func (s *Store) Touch(d digest.Digest, now time.Time) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("note the use of layer %s: %w", d.Short(), s.explain(err))
+		return fmt.Errorf("note the use of layer %s: %w", d.Short(), s.Explain(err))
 	}
 	return nil
 }
@@ -254,6 +269,9 @@ func (s *Store) Chain(d digest.Digest) ([]Layer, error) {
 
 // Log opens the events of a layer's making.
 func (s *Store) Log(d digest.Digest) (io.ReadCloser, error) {
+	if _, err := digest.Parse(string(d)); err != nil {
+		return nil, fmt.Errorf("read the log of a layer: %w", err)
+	}
 	f, err := os.Open(s.LogPath(d))
 	if err != nil {
 		return nil, fmt.Errorf("read the log of layer %s: %w", d.Short(), err)

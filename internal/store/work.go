@@ -36,7 +36,7 @@ func (s *Store) Begin(parent digest.Digest) (*Work, error) {
 	}
 	dir, err := os.MkdirTemp(filepath.Join(s.dir, "layers"), workPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("begin a layer: %w", s.explain(err))
+		return nil, fmt.Errorf("begin a layer: %w", s.Explain(err))
 	}
 	w := &Work{Dir: dir, Parent: parent, store: s, lock: flock.New(s.workLock(dir))}
 	ok, err := w.lock.TryLock()
@@ -47,7 +47,7 @@ func (s *Store) Begin(parent digest.Digest) (*Work, error) {
 		w.log, err = os.OpenFile(filepath.Join(dir, logName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("begin a layer: %w", s.explain(err)), os.RemoveAll(dir))
+		return nil, errors.Join(fmt.Errorf("begin a layer: %w", s.Explain(err)), os.RemoveAll(dir), w.end())
 	}
 	return w, nil
 }
@@ -65,7 +65,7 @@ func (w *Work) DiskPath() string { return filepath.Join(w.Dir, diskName) }
 func (w *Work) Scratch() (string, error) {
 	dir := filepath.Join(w.Dir, "scratch")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make scratch directory: %w", w.store.explain(err))
+		return "", fmt.Errorf("make scratch directory: %w", w.store.Explain(err))
 	}
 	return dir, nil
 }
@@ -83,7 +83,7 @@ func (w *Work) Write(p []byte) (int, error) { return w.log.Write(p) }
 func (w *Work) Commit(l Layer) (Layer, error) {
 	l, err := w.commit(l)
 	if err != nil {
-		return l, fmt.Errorf("commit layer: %w", w.store.explain(err))
+		return l, fmt.Errorf("commit layer: %w", w.store.Explain(err))
 	}
 	return l, nil
 }
@@ -127,11 +127,18 @@ func (w *Work) commit(l Layer) (Layer, error) {
 }
 
 // publish gives the directory its name. An equal layer that is there stays.
-func (w *Work) publish(d digest.Digest) error {
-	target := filepath.Join(w.store.dir, "layers", string(d))
+func (w *Work) publish(d digest.Digest) (err error) {
+	// Two processes may make the same layer by different keys. The second must
+	// not take the first one's for a damaged one.
+	lock := flock.New(filepath.Join(w.store.dir, "locks", "publish"))
+	if err := lock.Lock(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	if _, err := w.store.Layer(d); err == nil {
 		return os.RemoveAll(w.Dir)
 	}
+	target := filepath.Join(w.store.dir, "layers", string(d))
 	// A damaged one of the same name makes room.
 	if err := os.RemoveAll(target); err != nil {
 		return err
@@ -207,7 +214,7 @@ func (s *Store) LockKey(ctx context.Context, k Key) (unlock func() error, err er
 	}
 	lock := flock.New(filepath.Join(s.dir, "locks", string(k)))
 	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
-		return nil, fmt.Errorf("wait for another herdbook that makes the same layer: %w", s.explain(err))
+		return nil, fmt.Errorf("wait for another herdbook that makes the same layer: %w", s.Explain(err))
 	}
 	return lock.Unlock, nil
 }

@@ -155,38 +155,24 @@ func (s Session) run(ctx context.Context, spec machine.Spec) (result wire.Result
 		return result, s.explain(ctx, m, err)
 	}
 	// The agent powers off by itself once its result is on the wire.
-	if err := m.Wait(ctx); err != nil {
-		return result, fmt.Errorf("%w%s", err, tail(m))
-	}
-	return result, nil
+	return result, m.Wait(ctx)
 }
 
 // explain finds out why the conversation failed: most often since the machine
 // had ended.
 func (s Session) explain(ctx context.Context, m *machine.Machine, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		err = context.Cause(ctx)
-	case errors.Is(err, wire.ErrLost):
-		// The port closes a moment before QEMU ends; an agent that was killed
-		// takes the kernel with it.
-		grace, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		if ended := m.Wait(grace); ended != nil {
-			err = ended
-		} else {
-			err = errors.New("the machine powered off before the work was done")
-		}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return fmt.Errorf("%w%s", err, tail(m))
-}
-
-// tail is the end of the console, for an error.
-func tail(m *machine.Machine) string {
-	lines := m.Tail()
-	lines = lines[max(0, len(lines)-12):]
-	if len(lines) == 0 {
-		return "; its console said nothing"
+	if !errors.Is(err, wire.ErrLost) {
+		return err
 	}
-	return "; the console's last lines:\n  " + strings.Join(lines, "\n  ")
+	// The port closes a moment before QEMU ends; an agent that was killed
+	// takes the kernel with it.
+	grace, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if ended := m.Wait(grace); ended != nil {
+		return ended
+	}
+	return errors.New("the machine powered off before the work was done")
 }

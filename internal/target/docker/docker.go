@@ -67,6 +67,9 @@ type File struct {
 // ManifestPath is the file that Write writes last.
 func (e Export) ManifestPath() string { return filepath.Join(e.Dir, e.Name+".docker.json") }
 
+// ArchivePath is the archive for docker load and podman load.
+func (e Export) ArchivePath() string { return filepath.Join(e.Dir, e.Name+".docker.tar") }
+
 // UpToDate tells whether what Write would make is there. System may be nil.
 func (e Export) UpToDate() bool {
 	text, err := os.ReadFile(e.ManifestPath())
@@ -122,7 +125,7 @@ func (e Export) write(ctx context.Context, sink event.Sink) (m Manifest, err err
 	}
 	m = Manifest{
 		Source: e.Source, Tags: e.Tags, Command: e.Command, Labels: e.Labels, Digest: hash.String(),
-		Layout: e.Name + ".oci", Archive: File{Name: e.Name + ".docker.tar"}, Rootfs: layer.unpacked,
+		Layout: e.Name + ".oci", Archive: File{Name: filepath.Base(e.ArchivePath())}, Rootfs: layer.unpacked,
 		Commands: []string{"podman load -i " + e.Name + ".docker.tar"},
 	}
 	for _, tag := range e.Tags {

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"herdbook/internal/definition"
+	"herdbook/internal/op"
+	"herdbook/internal/peer"
+	"herdbook/internal/signed"
+)
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../..", name))
+	peer.Must(t, err)
+	return string(text)
+}
+
+var hclBlock = regexp.MustCompile("(?s)```hcl\n(.*?)```")
+
+// Every definition that the documents show is one, with the starter's key in
+// the place where it lies for a user. Those that show a part stand in a whole.
+func TestDefinitionsOfTheDocumentsAreValid(t *testing.T) {
+	shown := 0
+	for _, name := range []string{"README.md", "docs/definition.md"} {
+		for _, m := range hclBlock.FindAllStringSubmatch(read(t, name), -1) {
+			text := m[1]
+			if !strings.Contains(text, "image ") {
+				text += "\nimage \"x\" {\n  bootstrap \"mmdebstrap\" {\n    suite = \"bookworm\"\n    mirror = \"http://mirror.invalid\"\n  }\n}\n"
+			}
+			dir := t.TempDir()
+			key, err := signed.NewKey("test", time.Now())
+			peer.Must(t, err)
+			peer.Must(t, os.Mkdir(filepath.Join(dir, "keys"), 0o700))
+			peer.Must(t, os.WriteFile(filepath.Join(dir, "keys/images.asc"), key, 0o600))
+			peer.Must(t, os.WriteFile(filepath.Join(dir, "herdbook.hcl"), []byte(text), 0o644))
+			if _, err := definition.Load(dir, definition.Options{}); err != nil {
+				t.Errorf("%s shows a definition that is none: %v\n%s", name, err, text)
+			}
+			shown++
+		}
+	}
+	if shown < 3 {
+		t.Errorf("only %d definitions were found", shown)
+	}
+}
+
+func TestEveryKindOfStepIsDocumented(t *testing.T) {
+	text := read(t, "docs/definition.md")
+	for _, kind := range op.StepKinds() {
+		if !strings.Contains(text, "| `"+kind+"` |") {
+			t.Errorf("docs/definition.md has no row for the step %s", kind)
+		}
+	}
+	for _, name := range op.SysprepOperations {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("docs/definition.md does not name the sysprep operation %s", name)
+		}
+	}
+}
+
+func TestEveryCommandIsDocumented(t *testing.T) {
+	text := read(t, "docs/commands.md")
+	root := (&app{}).root()
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		path := strings.TrimPrefix(c.CommandPath(), "herdbook ")
+		if c != root && c.Name() != "help" && !strings.Contains(text, "`"+path) {
+			t.Errorf("docs/commands.md does not name %s", path)
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+	// And the other way round: what is said to be there is.
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z]+)").FindAllStringSubmatch(text, -1) {
+		if c, _, err := root.Find([]string{m[1]}); m[1] != "completion" && (err != nil || c == root) {
+			t.Errorf("docs/commands.md names %s, which is no command", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("`--([a-z-]+)").FindAllStringSubmatch(text, -1) {
+		if !hasFlag(root, m[1]) {
+			t.Errorf("docs/commands.md names --%s, which no command has", m[1])
+		}
+	}
+}
+
+func hasFlag(c *cobra.Command, name string) bool {
+	if name == "help" || c.Flags().Lookup(name) != nil || c.PersistentFlags().Lookup(name) != nil {
+		return true
+	}
+	for _, sub := range c.Commands() {
+		if hasFlag(sub, name) {
+			return true
+		}
+	}
+	return false
+}
