@@ -62,9 +62,12 @@ func Format(entries []Entry) []byte {
 
 func (e Entry) format(out *bytes.Buffer) {
 	fmt.Fprintf(out, "[%s]\n", e.ID)
+	write := func(key, value string) {
+		fmt.Fprintf(out, "%s=%s\n", key, strings.ReplaceAll(value, "\n", "\n "))
+	}
 	field := func(key, value string) {
 		if value != "" {
-			fmt.Fprintf(out, "%s=%s\n", key, strings.Join(strings.Split(value, "\n"), "\n "))
+			write(key, value)
 		}
 	}
 	number := func(n int64) string {
@@ -78,7 +81,7 @@ func (e Entry) format(out *bytes.Buffer) {
 	field("file", e.File)
 	field("arch", e.Arch)
 	field("checksum[sha512]", e.Checksum)
-	field("revision", number(int64(e.Revision)))
+	write("revision", strconv.Itoa(e.Revision)) // 0 is not 1, which it is when it is missing
 	field("format", e.Format)
 	field("size", number(e.Size))
 	field("compressed_size", number(e.CompressedSize))
@@ -86,7 +89,7 @@ func (e Entry) format(out *bytes.Buffer) {
 	field("notes", e.Notes)
 	field(layerKey, e.Layer)
 	for _, f := range e.Other {
-		field(f.Key, f.Value)
+		write(f.Key, f.Value)
 	}
 }
 
@@ -125,37 +128,53 @@ func Parse(text []byte) ([]Entry, error) {
 type section struct {
 	id     string
 	fields []Field
+	empty  int // lines since the last field
 }
 
 func parseLine(sections *[]section, line string) error {
-	if line == "" || strings.HasPrefix(line, "#") {
+	if strings.HasPrefix(line, "#") {
 		return nil
 	}
 	if m := sectionLine.FindStringSubmatch(line); m != nil {
 		*sections = append(*sections, section{id: m[1]})
 		return nil
 	}
-	if len(*sections) == 0 {
+	if last := len(*sections) - 1; last >= 0 {
+		return (*sections)[last].add(line)
+	}
+	if line != "" {
 		return errors.New("want a section, such as [debian-12]")
 	}
-	current := &(*sections)[len(*sections)-1]
+	return nil
+}
+
+// add reads a line that is in the section.
+func (s *section) add(line string) error {
+	if line == "" {
+		s.empty++
+		return nil
+	}
+	empty := s.empty
+	s.empty = 0
 	if line[0] == ' ' || line[0] == '\t' {
-		if len(current.fields) == 0 {
+		if len(s.fields) == 0 {
 			return errors.New("there is nothing that it continues")
 		}
-		current.fields[len(current.fields)-1].Value += "\n" + line[1:]
+		// A signature does not cover the blank of a line that continues a field
+		// with nothing, so such a line of the notes can come back empty.
+		s.fields[len(s.fields)-1].Value += strings.Repeat("\n", empty+1) + line[1:]
 		return nil
 	}
 	m := fieldLine.FindStringSubmatch(line)
 	if m == nil {
 		return fmt.Errorf("%.60q is neither a section nor a field", line)
 	}
-	for _, f := range current.fields {
+	for _, f := range s.fields {
 		if f.Key == m[1] {
 			return fmt.Errorf("the field %s stands there twice", m[1])
 		}
 	}
-	current.fields = append(current.fields, Field{m[1], m[2]})
+	s.fields = append(s.fields, Field{m[1], m[2]})
 	return nil
 }
 
@@ -202,7 +221,7 @@ func (s section) entry() (Entry, error) {
 	if e.Arch == "" {
 		errs = append(errs, errors.New("it has no arch"))
 	}
-	if !fs.ValidPath(e.File) {
+	if !fs.ValidPath(e.File) || e.File == "." {
 		errs = append(errs, fmt.Errorf("file: %.80q does not stay below the index", e.File))
 	}
 	return e, errors.Join(errs...)

@@ -78,6 +78,8 @@ func NewSigner(secretKey []byte, now time.Time) (*Signer, error) {
 			err = errors.New("it is locked with a passphrase; export one without")
 		case key.PublicKey.Version != 4 || key.PublicKey.PubKeyAlgo != packet.PubKeyAlgoRSA && key.PublicKey.PubKeyAlgo != packet.PubKeyAlgoEdDSA:
 			err = errors.New("gpg 2.2 and virt-builder do not know its kind; want RSA or Ed25519, version 4")
+		case isShort(key.PublicKey):
+			err = errors.New("its RSA key has less than 2048 bits, which Verify would refuse")
 		default:
 			return &Signer{entity}, nil
 		}
@@ -86,6 +88,11 @@ func NewSigner(secretKey []byte, now time.Time) (*Signer, error) {
 		err = errors.New("there is no key in it")
 	}
 	return nil, fmt.Errorf("use signing key: %w", err)
+}
+
+func isShort(k *packet.PublicKey) bool {
+	bits, err := k.BitLength()
+	return k.PubKeyAlgo == packet.PubKeyAlgoRSA && (err != nil || bits < 2047)
 }
 
 // NewKey makes an Ed25519 secret key without a passphrase and returns it
@@ -111,12 +118,19 @@ func (s *Signer) PublicKey() ([]byte, error) {
 	return armoured(openpgp.PublicKeyType, s.entity.Serialize)
 }
 
+// maxLine is the longest line that is signed, in bytes. gpg cuts lines of more
+// than 19,994 off, and its signatures of them verify with gpg only.
+const maxLine = 19000
+
 // Sign returns text clear-signed. Its last line must end in LF.
 func (s *Signer) Sign(text []byte, now time.Time) ([]byte, error) {
 	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 	var out, covered strings.Builder
 	out.WriteString(header + "\nHash: SHA512\n\n")
 	for i, line := range lines {
+		if len(line) > maxLine {
+			return nil, fmt.Errorf("sign: line %d has more than %d bytes, which gpg cannot verify", i+1, maxLine)
+		}
 		if i > 0 {
 			covered.WriteString("\n")
 		}

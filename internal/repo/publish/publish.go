@@ -5,6 +5,7 @@
 package publish
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha512"
 	"encoding/hex"
@@ -14,6 +15,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -69,18 +73,57 @@ func (r Repository) publish(ctx context.Context, image Image, sink event.Sink) (
 		return old, false, r.complete(entries)
 	}
 	entry.Revision, entry.Format = old.Revision+1, string(disk.QCOW2)
-	entry.File = fmt.Sprintf("%s-%d.qcow2", entry.ID, entry.Revision)
+	entry.File = fileName(entries, entry)
+	entry.Other = append(entry.Other, byHand(old)...)
+	// What virt-builder could not read must not get as far as the disk.
+	if _, err := repo.Parse(repo.Format([]repo.Entry{entry})); err != nil {
+		return entry, false, fmt.Errorf("make index: %w", err)
+	}
 	sink.Emit(event.Event{Kind: event.Phase, Text: "compress"})
-	if err := r.writeImage(ctx, image.Disk, &entry); err != nil {
-		return entry, false, err
+	err = r.inScratch(func(scratch string) error {
+		if err := r.writeImage(ctx, scratch, image.Disk, &entry); err != nil {
+			return err
+		}
+		if place < 0 {
+			entries = append(entries, entry)
+		} else {
+			entries[place] = entry
+		}
+		return r.writeIndex(scratch, entries)
+	})
+	return entry, err == nil, err
+}
+
+// byHand are the fields that someone wrote into the index, without those that
+// tell of the old file.
+func byHand(old repo.Entry) []repo.Field {
+	return slices.DeleteFunc(slices.Clone(old.Other), func(f repo.Field) bool {
+		return f.Key == "sig" || strings.HasPrefix(f.Key, "checksum")
+	})
+}
+
+// inScratch calls write with a directory for files that are not whole yet. One
+// that a killed publisher left goes: who has the lock is alone.
+func (r Repository) inScratch(write func(scratch string) error) (err error) {
+	scratch := filepath.Join(r.Dir, ".publish")
+	if err := os.RemoveAll(scratch); err != nil {
+		return err
 	}
-	if place < 0 {
-		entries = append(entries, entry)
-	} else {
-		entry.Other = old.Other // what someone wrote into the index by hand
-		entries[place] = entry
+	if err := os.Mkdir(scratch, 0o700); err != nil {
+		return err
 	}
-	return entry, true, r.writeIndex(entries)
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	return write(scratch)
+}
+
+// fileName names an image's file. The name of the architecture is in it only if
+// another image has the plain name.
+func fileName(entries []repo.Entry, e repo.Entry) string {
+	plain := fmt.Sprintf("%s-%d.qcow2", e.ID, e.Revision)
+	if slices.ContainsFunc(entries, func(other repo.Entry) bool { return other.File == plain }) {
+		return fmt.Sprintf("%s-%s-%d.qcow2", e.ID, e.Arch, e.Revision)
+	}
+	return plain
 }
 
 // find returns the place of an image's entry and the entry; -1 and none if it
@@ -101,68 +144,99 @@ func (r Repository) has(e repo.Entry) bool {
 	return err == nil && stat.Mode().IsRegular() && stat.Size() == e.CompressedSize
 }
 
-// isComplete tells whether the files that follow the index are there.
-func (r Repository) isComplete() bool {
-	for _, name := range []string{repo.SignedIndexName, repo.KeyName} {
-		if _, err := os.Stat(filepath.Join(r.Dir, name)); err != nil && r.Signer != nil {
-			return false
-		}
-	}
-	_, err := os.Stat(filepath.Join(r.Dir, repo.IndexName))
-	return err == nil
-}
-
 // complete mends what a crash between the writes of an index left undone.
 func (r Repository) complete(entries []repo.Entry) error {
-	if r.isComplete() {
-		return nil
+	whole, err := r.isComplete()
+	if whole || err != nil {
+		return err
 	}
-	return r.writeIndex(entries)
+	return r.inScratch(func(scratch string) error { return r.writeIndex(scratch, entries) })
+}
+
+// blanks are what a signature does not cover.
+var blanks = regexp.MustCompile(`(?m)[ \t\r]+$`)
+
+// isComplete tells whether the files beside the signed index are those that
+// were written with it.
+func (r Repository) isComplete() (bool, error) {
+	if r.Signer == nil {
+		return true, nil
+	}
+	key, err := r.Signer.PublicKey()
+	if err != nil {
+		return false, err
+	}
+	text, err := r.read()
+	if err != nil {
+		return false, err
+	}
+	for name, want := range map[string][]byte{repo.KeyName: key, repo.IndexName: text} {
+		got, err := os.ReadFile(filepath.Join(r.Dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		if !bytes.Equal(blanks.ReplaceAll(got, nil), blanks.ReplaceAll(want, nil)) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // Entries reads the index. A signed repository's must verify with the signer's
 // key: who has another one must not add to it.
 func (r Repository) Entries() ([]repo.Entry, error) {
+	if err := r.checkKind(); err != nil {
+		return nil, err
+	}
+	text, err := r.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return repo.Parse(text)
+}
+
+// read returns the text of the index, verified if it is signed.
+func (r Repository) read() ([]byte, error) {
 	name := repo.IndexName
 	if r.Signer != nil {
 		name = repo.SignedIndexName
 	}
 	text, err := os.ReadFile(filepath.Join(r.Dir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, r.mustBeNew(name)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("read index: %w", err)
 	}
-	if r.Signer != nil {
-		if text, err = signed.Verify(text, r.Signer.Keys(), r.Now); err != nil {
-			return nil, fmt.Errorf("read %s: %w; was it signed with another key than this repository's signing_key?", name, err)
-		}
+	if r.Signer == nil {
+		return text, nil
 	}
-	return repo.Parse(text)
+	if text, err = signed.Verify(text, r.Signer.Keys(), r.Now); err != nil {
+		return nil, fmt.Errorf("read %s: %w; was it signed with another key than this repository's signing_key?", name, err)
+	}
+	return text, nil
 }
 
-// mustBeNew refuses a repository that is signed where this one is not, or the
+// checkKind refuses a repository that is signed where this one is not, or the
 // other way round: its images would vanish from one of its two indexes.
-func (r Repository) mustBeNew(missing string) error {
-	other := repo.SignedIndexName
-	if missing == other {
-		other = repo.IndexName
+func (r Repository) checkKind() error {
+	there := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(r.Dir, name))
+		return err == nil
 	}
-	if _, err := os.Stat(filepath.Join(r.Dir, other)); err == nil {
-		return fmt.Errorf("it has %s but no %s; move the directory away, or give the signing_key that made it", other, missing)
+	isSigned := there(repo.SignedIndexName)
+	switch {
+	case r.Signer == nil && isSigned:
+		return fmt.Errorf("it has %s; move the directory away, or give the signing_key that made it", repo.SignedIndexName)
+	case r.Signer != nil && !isSigned && there(repo.IndexName):
+		return fmt.Errorf("it has %s but no %s; move the directory away, or publish without a signing_key", repo.IndexName, repo.SignedIndexName)
 	}
 	return nil
 }
 
 // writeImage writes the image beside its place, and when it is whole, renames it.
-func (r Repository) writeImage(ctx context.Context, src string, e *repo.Entry) (err error) {
-	dir, err := os.MkdirTemp(r.Dir, ".publish-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	temporary := filepath.Join(dir, e.File)
+func (r Repository) writeImage(ctx context.Context, scratch, src string, e *repo.Entry) error {
+	temporary := filepath.Join(scratch, e.File)
 	if err := disk.Flatten(ctx, src, temporary, disk.FlattenOptions{Compress: true}); err != nil {
 		return err
 	}
@@ -181,10 +255,13 @@ func (r Repository) writeImage(ctx context.Context, src string, e *repo.Entry) (
 
 // writeIndex writes the public key, the signed index and the index: each is
 // right without those that follow.
-func (r Repository) writeIndex(entries []repo.Entry) error {
+func (r Repository) writeIndex(scratch string, entries []repo.Entry) error {
 	text := repo.Format(entries)
 	if _, err := repo.Parse(text); err != nil {
 		return fmt.Errorf("make index: %w", err)
+	}
+	write := func(name string, text []byte) error {
+		return renameio.WriteFile(filepath.Join(r.Dir, name), text, 0o644, renameio.WithTempDir(scratch))
 	}
 	if r.Signer != nil {
 		key, err := r.Signer.PublicKey()
@@ -195,13 +272,9 @@ func (r Repository) writeIndex(entries []repo.Entry) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(r.write(repo.KeyName, key), r.write(repo.SignedIndexName, message)); err != nil {
+		if err := errors.Join(write(repo.KeyName, key), write(repo.SignedIndexName, message)); err != nil {
 			return err
 		}
 	}
-	return r.write(repo.IndexName, text)
-}
-
-func (r Repository) write(name string, text []byte) error {
-	return renameio.WriteFile(filepath.Join(r.Dir, name), text, 0o644)
+	return write(repo.IndexName, text)
 }
