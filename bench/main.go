@@ -40,10 +40,8 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		fmt.Fprintln(os.Stderr, "measured:", r.what)
 		fmt.Fprintln(w, r)
-		if err := w.Flush(); err != nil {
-			return err
-		}
 	}
-	return nil
+	return w.Flush()
 }

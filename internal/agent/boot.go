@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"herdbook/internal/event"
 	"herdbook/internal/guest"
@@ -68,14 +69,20 @@ func failedUnits() ([]string, error) {
 	return units, nil
 }
 
+// leftBehind is how long the output of a command is read after its end: it may
+// have started what holds it open for ever.
+const leftBehind = 2 * time.Second
+
 // runCommand runs one command of a test.
 func runCommand(c wire.Command, redact []string) wire.CommandResult {
 	cmd := exec.Command("/bin/sh", "-c", c.Run)
 	out := &bounded{}
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.WaitDelay = leftBehind
 	r := wire.CommandResult{Name: c.Name}
 	var exit *exec.ExitError
 	switch err := cmd.Run(); {
+	case errors.Is(err, exec.ErrWaitDelay):
 	case errors.As(err, &exit):
 		r.ExitStatus = exit.ExitCode()
 	case err != nil:
