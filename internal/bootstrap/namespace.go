@@ -61,7 +61,6 @@ func Find(name string) (string, error) {
 // is, else as that of a user namespace with the user's subordinate numbers.
 type namespace struct {
 	*exec.Cmd
-	gate     *os.File // written to when the map is there; nil for the real root
 	uid, gid span
 }
 

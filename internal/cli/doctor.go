@@ -110,9 +110,16 @@ func namespaces() finding {
 			return finding{"user namespaces", program + " is not installed; a bootstrap without root needs it", "apt-get install uidmap", true}
 		}
 	}
-	text, err := os.ReadFile("/proc/sys/kernel/unprivileged_userns_clone")
-	if err == nil && strings.TrimSpace(string(text)) == "0" {
-		return finding{"user namespaces", "switched off; a bootstrap without root needs them", "sysctl kernel.unprivileged_userns_clone=1", true}
+	for _, s := range []struct{ name, bad, good string }{
+		{"kernel/unprivileged_userns_clone", "0", "1"},             // Debian
+		{"kernel/apparmor_restrict_unprivileged_userns", "1", "0"}, // Ubuntu
+		{"user/max_user_namespaces", "0", "10000"},
+	} {
+		text, err := os.ReadFile("/proc/sys/" + s.name)
+		if err == nil && strings.TrimSpace(string(text)) == s.bad {
+			cure := fmt.Sprintf("sysctl %s=%s, or bootstrap as root", strings.ReplaceAll(s.name, "/", "."), s.good)
+			return finding{"user namespaces", "switched off; a bootstrap without root needs them", cure, true}
+		}
 	}
 	return finding{thing: "user namespaces", state: "there, for bootstraps without root"}
 }

@@ -151,14 +151,13 @@ func (p *plainLines) close() error {
 // liveTree redraws a tree at the end of the terminal, ten times a second at
 // most, and leaves its last state there.
 type liveTree struct {
-	mu    sync.Mutex
-	tree  tree
-	out   *cupwriter.Writer
-	now   func() time.Time
-	dirty bool
-	stop  chan struct{}
-	done  chan struct{}
-	err   error
+	mu   sync.Mutex
+	tree tree
+	out  *cupwriter.Writer
+	now  func() time.Time
+	stop chan struct{}
+	done chan struct{}
+	err  error
 }
 
 func newLiveTree(f *os.File, now func() time.Time) *liveTree {

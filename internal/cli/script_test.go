@@ -57,10 +57,16 @@ func scripts(t *testing.T, dir string, setup func(*testscript.Env) error) {
 func TestScripts(t *testing.T) {
 	scripts(t, "script", func(e *testscript.Env) error {
 		e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
-		program, err := exec.LookPath("herdbook") // where TestMain has put it
-		e.Setenv("BIN", program)
-		return err
+		return findProgram(e)
 	})
+}
+
+// findProgram tells the script where TestMain has put herdbook, for those that
+// leave nothing else on the PATH.
+func findProgram(e *testscript.Env) error {
+	program, err := exec.LookPath("herdbook")
+	e.Setenv("BIN", program)
+	return err
 }
 
 // exits runs a command that must end with a status: exits 2 herdbook build.
@@ -303,7 +309,7 @@ func TestVM(t *testing.T) {
 		// Links will do, since a layer is never written to; but not for locks.
 		link := exec.Command("cp", "--archive", "--link", filepath.Join(shared, "herdbook"), cache)
 		return errors.Join(
-			os.MkdirAll(cache, 0o755), link.Run(), os.RemoveAll(filepath.Join(cache, "herdbook", "locks")),
+			findProgram(e), os.MkdirAll(cache, 0o755), link.Run(), os.RemoveAll(filepath.Join(cache, "herdbook", "locks")),
 			os.WriteFile(filepath.Join(e.WorkDir, "base.hcl"), definition, 0o644),
 			os.WriteFile(filepath.Join(e.WorkDir, lockName), lock, 0o644),
 		)

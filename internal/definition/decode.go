@@ -75,10 +75,7 @@ func (l *loader) evaluate(expr hcl.Expression, ctx *hcl.EvalContext) (cty.Value,
 	return value, !diags.HasErrors()
 }
 
-var (
-	secretType = reflect.TypeFor[op.Secret]()
-	stringType = reflect.TypeFor[string]()
-)
+var secretType = reflect.TypeFor[op.Secret]()
 
 // set converts a value of the definition to a Go value.
 func set(v reflect.Value, value cty.Value) error {

@@ -61,7 +61,7 @@ func TestEnvelopeRefusesWhatItDoesNotKnow(t *testing.T) {
 
 func TestSecretsStayHidden(t *testing.T) {
 	run := Run{Script: "true", Environment: map[string]Secret{"TOKEN": {Value: "hunter2", Name: "TOKEN"}}}
-	for _, text := range []string{fmt.Sprint(run), fmt.Sprintf("%v", run), fmt.Sprintf("%+v", run), fmt.Sprintf("%#v", run.Environment), fmt.Sprintf("%s", run.Environment["TOKEN"])} {
+	for _, text := range []string{fmt.Sprint(run), fmt.Sprintf("%v", run), fmt.Sprintf("%+v", run), fmt.Sprintf("%#v", run.Environment), run.Environment["TOKEN"].String()} {
 		if strings.Contains(text, "hunter2") {
 			t.Errorf("the value shows in %s", text)
 		}
