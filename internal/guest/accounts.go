@@ -2,7 +2,9 @@ package guest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 )
@@ -65,16 +67,33 @@ func (g *Guest) group(name string) (int, error) {
 	return 0, fmt.Errorf("the guest has no group %q", name)
 }
 
-// ids turns an owner and a group, names or numbers or nothing, into numbers.
+// owner finds an account by its name or its number; a number may have none.
+func (g *Guest) owner(owner string) (account, error) {
+	uid, err := strconv.Atoi(owner)
+	if err != nil {
+		return g.account(owner)
+	}
+	list, err := g.accounts()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return account{}, err
+	}
+	for _, a := range list {
+		if a.uid == uid {
+			return a, nil
+		}
+	}
+	return account{uid: uid}, nil
+}
+
+// ids turns an owner and a group, names or numbers or nothing, into numbers. No
+// group means the owner's, if the guest knows the owner.
 func (g *Guest) ids(owner, group string) (uid, gid int, err error) {
 	if owner != "" {
-		if uid, err = strconv.Atoi(owner); err != nil {
-			a, err := g.account(owner)
-			if err != nil {
-				return 0, 0, err
-			}
-			uid, gid = a.uid, a.gid
+		a, err := g.owner(owner)
+		if err != nil {
+			return 0, 0, err
 		}
+		uid, gid = a.uid, a.gid
 	}
 	if group != "" {
 		if gid, err = strconv.Atoi(group); err != nil {

@@ -1,13 +1,12 @@
 package guest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -51,6 +50,10 @@ func (c *Chroot) Run(ctx context.Context, command Command) (int, error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()
+	if cmd.Process != nil {
+		// What it left behind; most often there is nothing.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
 	out.end()
 	errs.end()
 	if ctx.Err() != nil {
@@ -58,11 +61,9 @@ func (c *Chroot) Run(ctx context.Context, command Command) (int, error) {
 	}
 	var exit *exec.ExitError
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, exec.ErrWaitDelay):
+		// With the second, what it left behind held its output open.
 		return 0, nil
-	case errors.Is(err, exec.ErrWaitDelay):
-		// It ended, but left a process behind that holds its output open.
-		return 0, syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	case errors.As(err, &exit):
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			return 128 + int(status.Signal()), nil
@@ -77,71 +78,18 @@ func (c *Chroot) lookPath(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
+	root, err := OpenRoot(c.Dir)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
 	for dir := range strings.SplitSeq(strings.TrimPrefix(environment[0], "PATH="), ":") {
-		if st, err := os.Lstat(filepath.Join(c.Dir, dir, name)); err == nil && !st.IsDir() {
-			return filepath.Join(dir, name), nil
+		program := path.Join(dir, name)
+		if st, err := root.Stat(program); err == nil && isFile(st) && st.Mode&0o111 != 0 {
+			return program, nil
 		}
 	}
 	return "", fmt.Errorf("the guest has no program %s", name)
-}
-
-// lineWriter cuts output into lines and reports them.
-type lineWriter struct {
-	c       *Chroot
-	stream  string
-	swallow func(string) bool
-	partial []byte
-}
-
-func (c *Chroot) lines(stream string) *lineWriter { return &lineWriter{c: c, stream: stream} }
-
-// maxLine bounds a line of output, in bytes.
-const maxLine = 64 << 10
-
-// Write implements io.Writer.
-func (l *lineWriter) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			l.partial = append(l.partial, p...)
-			if len(l.partial) > maxLine {
-				l.end()
-			}
-			break
-		}
-		l.partial = append(l.partial, p[:i]...)
-		l.report()
-		p = p[i+1:]
-	}
-	return n, nil
-}
-
-func (l *lineWriter) report() {
-	text := strings.ToValidUTF8(strings.TrimRight(string(l.partial), "\r"), "�")
-	l.partial = l.partial[:0]
-	if l.swallow != nil && l.swallow(text) {
-		return
-	}
-	l.c.Sink.Line(l.stream, Redact(text, l.c.Redact))
-}
-
-func (l *lineWriter) end() {
-	if len(l.partial) > 0 {
-		l.report()
-	}
-}
-
-// Redact blots values out of a text; values of several lines, line by line.
-func Redact(text string, values []string) string {
-	for _, value := range values {
-		for line := range strings.SplitSeq(value, "\n") {
-			if len(line) > 0 {
-				text = strings.ReplaceAll(text, line, "***")
-			}
-		}
-	}
-	return text
 }
 
 // bind is what a command finds in the guest beside its files.
@@ -196,6 +144,10 @@ func Prepare(r *Root, nameserver string) (restore func() error, err error) {
 			return restore, fmt.Errorf("mount /%s: %w", b.dir, err)
 		}
 		undo = append(undo, func() error { return unix.Unmount(target, unix.MNT_DETACH) })
+		// Or the unmount of the guest's /dev/pts would be that of the host's too.
+		if err := unix.Mount("", target, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+			return restore, fmt.Errorf("mount /%s: %w", b.dir, err)
+		}
 	}
 	if err := r.Chmod("/tmp", 0o1777); err != nil {
 		return restore, err

@@ -51,6 +51,10 @@ func (g *Guest) copy(o *op.Copy) error {
 
 // lay makes one file, directory or link.
 func (g *Guest) lay(name string, h *tar.Header, r io.Reader, a Attributes) error {
+	// Parents that the guest lacks are nobody's: not of the tree's mode and owner.
+	if err := g.Root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		if st, err := g.Root.Stat(name); err == nil && isDir(st) {
@@ -61,17 +65,11 @@ func (g *Guest) lay(name string, h *tar.Header, r io.Reader, a Attributes) error
 		}
 		return g.Root.Chown(name, a.UID, a.GID)
 	case tar.TypeSymlink:
-		if err := g.Root.MkdirAll(path.Dir(name), 0o755); err != nil {
-			return err
-		}
 		if err := g.Root.Symlink(h.Linkname, name); err != nil {
 			return err
 		}
 		return g.Root.Chown(name, a.UID, a.GID)
 	case tar.TypeReg:
-		if err := g.Root.MkdirAll(path.Dir(name), 0o755); err != nil {
-			return err
-		}
 		return g.Root.WriteFrom(name, r, a)
 	}
 	return fmt.Errorf("%s: a file of kind %q cannot be copied", name, h.Typeflag)

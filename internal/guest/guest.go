@@ -33,7 +33,10 @@ type Command struct {
 	Args        []string
 	Environment []string // beyond the usual one
 	Stdin       string
-	Swallow     func(line string) bool // of standard error: true keeps it from being reported; may be nil
+
+	// Swallow takes off a line of standard error what is not to be reported, and
+	// says whether that is all of it. It may be nil.
+	Swallow func(line string) (rest string, whole bool)
 }
 
 // Error is the failure of an operation that has an exit status.

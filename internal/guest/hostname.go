@@ -30,14 +30,18 @@ func (g *Guest) hostname(o *op.Hostname) error {
 	entry := "127.0.1.1\t" + names + "\n"
 	var out bytes.Buffer
 	for line := range bytes.Lines(text) {
-		if bytes.HasPrefix(line, []byte("127.0.1.1")) {
+		address := ""
+		if fields := strings.Fields(string(line)); len(fields) > 0 {
+			address = fields[0]
+		}
+		if address == "127.0.1.1" {
 			continue
 		}
 		out.Write(line)
 		if !bytes.HasSuffix(line, []byte("\n")) {
 			out.WriteByte('\n')
 		}
-		if entry != "" && bytes.HasPrefix(line, []byte("127.0.0.1")) {
+		if entry != "" && address == "127.0.0.1" {
 			out.WriteString(entry)
 			entry = ""
 		}

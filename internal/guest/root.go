@@ -87,8 +87,20 @@ func (r *Root) at(op, name string, fn func(dir int, base string) error) error {
 	return nil
 }
 
-// Open opens a file for reading; links are followed inside the root.
+// errSpecial is the answer to a pipe or a device where a file should be.
+var errSpecial = errors.New("it is no regular file")
+
+// Open opens a file or a directory for reading; links are followed inside the
+// root. What else has the name is not even opened: a device may act on that, and
+// a terminal or a pipe would make the reader wait.
 func (r *Root) Open(name string) (*os.File, error) {
+	st, err := r.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !isFile(st) && !isDir(st) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errSpecial}
+	}
 	return r.openat(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
@@ -220,21 +232,29 @@ func (r *Root) WriteFrom(name string, content io.Reader, a Attributes) error {
 	})
 }
 
-// target follows the links at the end of name; a path that does not resolve is
-// returned as it is.
+// target is the path without links that name means, be there something or not.
+// It goes part by part, as .. in a link climbs from where the link really lies.
+// A path whose links never end is returned as it is.
 func (r *Root) target(name string) string {
-	for range 40 {
-		link, err := r.ReadLink(name)
+	at := "/"
+	parts := strings.Split(name, "/")
+	for links := 0; len(parts) > 0; {
+		next := path.Join(at, parts[0])
+		parts = parts[1:]
+		link, err := r.ReadLink(next)
 		if err != nil {
+			at = next
+			continue
+		}
+		if links++; links > 40 {
 			return name
 		}
 		if path.IsAbs(link) {
-			name = path.Clean(link)
-		} else {
-			name = path.Join(path.Dir(name), link)
+			at = "/"
 		}
+		parts = append(strings.Split(link, "/"), parts...)
 	}
-	return name
+	return at
 }
 
 // MkdirAll makes a directory and its parents; those that are made belong to
@@ -277,7 +297,7 @@ func (r *Root) Chown(name string, uid, gid int) error {
 
 // Chmod changes the mode of what name means, if that lies in the root.
 func (r *Root) Chmod(name string, mode uint32) error {
-	f, err := r.openat(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := r.Open(name)
 	if err != nil {
 		return err
 	}
@@ -288,6 +308,13 @@ func (r *Root) Chmod(name string, mode uint32) error {
 // Truncate empties a regular file and leaves links alone.
 func (r *Root) Truncate(name string) error {
 	return r.at("truncate", name, func(dir int, base string) error {
+		var st unix.Stat_t
+		if err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		if !isFile(st) {
+			return errSpecial
+		}
 		fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -303,95 +330,4 @@ func (r *Root) Rename(from, to string) error {
 			return unix.Renameat(dir, base, toDir, toBase)
 		})
 	})
-}
-
-// RemoveAll removes name and, if it is a directory, everything below it. Links
-// are removed, not followed, and other file systems are left alone. What is
-// not there is no error.
-func (r *Root) RemoveAll(name string) error {
-	st, err := r.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return r.at("remove", name, func(dir int, base string) error {
-		return removeAll(dir, base, st.Dev, 0)
-	})
-}
-
-func removeAll(dir int, base string, dev uint64, depth int) error {
-	err := unix.Unlinkat(dir, base, 0)
-	if err == nil || errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
-		return err
-	}
-	if depth > 1000 {
-		return errors.New("directories nest too deep")
-	}
-	fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(fd), base)
-	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Dev != dev {
-		return nil // a mount point
-	}
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := removeAll(fd, name, dev, depth+1); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return unix.Unlinkat(dir, base, unix.AT_REMOVEDIR)
-}
-
-// Walk calls fn for everything below dir, parents first, without following
-// links or entering other file systems.
-func (r *Root) Walk(dir string, fn func(name string, st unix.Stat_t) error) error {
-	top, err := r.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return r.walk(dir, top.Dev, fn, 0)
-}
-
-func (r *Root) walk(dir string, dev uint64, fn func(string, unix.Stat_t) error, depth int) error {
-	names, err := r.ReadDir(dir)
-	if err != nil || depth > 1000 {
-		return err
-	}
-	for _, base := range names {
-		name := path.Join(dir, base)
-		st, err := r.Lstat(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := fn(name, st); err != nil {
-			return err
-		}
-		if isDir(st) && st.Dev == dev {
-			if err := r.walk(name, dev, fn, depth+1); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

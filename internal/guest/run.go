@@ -21,11 +21,12 @@ const (
 	trapPath   = "/tmp/herdbook-trap"
 )
 
-// bashTrap makes bash end at the first failing line and say which it was. It
-// is read through BASH_ENV, which the script's own children must not inherit.
+// bashTrap makes bash end at the first failing line and say which it was; a line
+// that may fail, after set +e, is none. It is read through BASH_ENV, which the
+// script's own children must not inherit.
 const bashTrap = `unset BASH_ENV
 set -eE
-trap 'echo "$LINENO" >` + linePath + `' ERR
+trap 'case $- in *e*) echo "$LINENO" >` + linePath + `;; esac' ERR
 `
 
 // run executes a script by its own shebang, without one by /bin/sh. Shells end
@@ -96,19 +97,19 @@ func (g *Guest) writeTemporary(name, content string) error {
 // one argument.
 func shebang(first string) []string {
 	rest, ok := strings.CutPrefix(first, "#!")
-	fields := strings.SplitN(strings.TrimSpace(rest), " ", 2)
-	if !ok || fields[0] == "" {
+	interpreter, argument := strings.TrimSpace(rest), ""
+	if i := strings.IndexAny(interpreter, " \t"); i >= 0 {
+		interpreter, argument = interpreter[:i], strings.TrimSpace(interpreter[i:])
+	}
+	switch {
+	case !ok || interpreter == "":
 		return []string{"/bin/sh"}
+	case argument == "":
+		return []string{interpreter}
+	case path.Base(interpreter) == "env" && !strings.ContainsAny(argument, " \t-="):
+		return []string{argument} // found in PATH, as env would
 	}
-	if path.Base(fields[0]) == "env" && len(fields) == 2 {
-		if name := strings.TrimSpace(fields[1]); !strings.ContainsAny(name, " -=") {
-			return []string{name} // found in PATH, as env would
-		}
-	}
-	if len(fields) == 2 {
-		return []string{fields[0], strings.TrimSpace(fields[1])}
-	}
-	return fields
+	return []string{interpreter, argument}
 }
 
 // readLines takes the lines that a shell with -v repeats out of its standard
@@ -118,10 +119,17 @@ type readLines struct {
 	count  int
 }
 
-func (r *readLines) swallow(line string) bool {
-	if r.count < len(r.script) && line == strings.TrimRight(r.script[r.count], "\r") {
-		r.count++
-		return true
+// swallow is for Command. What a program left without a line's end stands
+// before what the shell repeats; before a blank line that cannot be told.
+func (r *readLines) swallow(line string) (rest string, whole bool) {
+	if r.count == len(r.script) {
+		return line, false
 	}
-	return false
+	next := strings.TrimRight(r.script[r.count], "\r")
+	rest, ok := strings.CutSuffix(line, next)
+	if !ok || rest != "" && strings.TrimSpace(next) == "" {
+		return line, false
+	}
+	r.count++
+	return rest, rest == ""
 }

@@ -13,15 +13,21 @@ func (g *Guest) service(ctx context.Context, o *op.Service) error {
 	if !g.Root.Exists("/usr/bin/systemctl") && !g.Root.Exists("/bin/systemctl") {
 		return errors.New("the guest has no systemctl: herdbook manages services of systemd only")
 	}
-	if o.Masked {
-		return g.must(ctx, "systemctl", "mask", o.Name)
-	}
-	if *o.Enabled {
+	var verbs []string
+	switch {
+	case o.Enabled != nil && *o.Enabled:
 		// A unit that was masked could not be enabled.
-		if err := g.must(ctx, "systemctl", "unmask", o.Name); err != nil {
+		verbs = []string{"unmask", "enable"}
+	case o.Enabled != nil:
+		verbs = []string{"disable"}
+	}
+	if o.Masked {
+		verbs = append(verbs, "mask")
+	}
+	for _, verb := range verbs {
+		if err := g.must(ctx, "systemctl", verb, o.Name); err != nil {
 			return err
 		}
-		return g.must(ctx, "systemctl", "enable", o.Name)
 	}
-	return g.must(ctx, "systemctl", "disable", o.Name)
+	return nil
 }

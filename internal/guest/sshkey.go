@@ -26,11 +26,11 @@ func (g *Guest) sshKey(o *op.SSHKey) error {
 			return fmt.Errorf("add keys of %s: %s is a link or a device", o.User, p)
 		}
 	}
-	if err := g.Root.MkdirAll(a.home, 0o755); err != nil {
-		return fmt.Errorf("add keys of %s: %w", o.User, err)
-	}
-	if !g.Root.Exists(dir) {
-		if err := errors.Join(g.Root.MkdirAll(dir, 0o700), g.Root.Chown(dir, a.uid, a.gid)); err != nil {
+	for _, p := range []string{a.home, dir} {
+		if g.Root.Exists(p) {
+			continue
+		}
+		if err := errors.Join(g.Root.MkdirAll(p, 0o700), g.Root.Chown(p, a.uid, a.gid)); err != nil {
 			return fmt.Errorf("add keys of %s: %w", o.User, err)
 		}
 	}

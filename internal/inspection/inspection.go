@@ -178,7 +178,8 @@ func findRoot(volumes []volume) (volume, error) {
 }
 
 func isRoot(f *ext4.FS) bool {
-	has := func(name string) bool { _, err := f.Stat(name); return err == nil }
+	// Where /usr is a file system of its own, os-release is a link into it.
+	has := func(name string) bool { _, err := f.Lstat(name); return err == nil }
 	return (has("etc/os-release") || has("usr/lib/os-release")) && (has("etc/fstab") || has("etc/hosts"))
 }
 
@@ -186,14 +187,11 @@ func isRoot(f *ext4.FS) bool {
 func (s *System) mount(root volume, volumes []volume) error {
 	s.Mounts = []Mount{{Partition: root.partition.Number, Dir: "/", Type: "ext4"}}
 	s.tree = &tree{mounts: []mounted{{".", root.fs}}}
-	text, err := fs.ReadFile(root.fs, "etc/fstab")
+	text, err := readText(root.fs, "etc/fstab")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	entries, err := parseFstab(text)
-	if err != nil {
-		return err
-	}
+	entries := parseFstab(text)
 	slices.SortStableFunc(entries, func(a, b fstabEntry) int { return len(a.dir) - len(b.dir) })
 	for _, e := range entries {
 		if e.dir == "/" {
@@ -202,6 +200,8 @@ func (s *System) mount(root volume, volumes []volume) error {
 		}
 		v, ok := e.find(volumes)
 		switch {
+		case e.dir == "/usr":
+			return fmt.Errorf("etc/fstab wants %s on /usr: herdbook cannot work on a system whose /usr is not on its root file system", e.spec)
 		case !ok && e.mayFail():
 			continue
 		case !ok:

@@ -1,10 +1,10 @@
 package inspection
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"regexp"
@@ -22,11 +22,25 @@ type fstabEntry struct {
 	options         []string
 }
 
-// parseFstab reads fstab and leaves out what is not on a disk.
-func parseFstab(text []byte) ([]fstabEntry, error) {
-	if len(text) > maxText {
-		return nil, fmt.Errorf("etc/fstab has %d bytes, more than it may", len(text))
+// readText reads a configuration file of the image, which may claim any size.
+func readText(tree fs.FS, name string) ([]byte, error) {
+	f, err := tree.Open(name)
+	if err != nil {
+		return nil, err
 	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxText+1))
+	if err == nil && len(text) > maxText {
+		err = fmt.Errorf("it has more than %d bytes", maxText)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return text, nil
+}
+
+// parseFstab reads fstab and leaves out what is not on a disk.
+func parseFstab(text []byte) []fstabEntry {
 	var entries []fstabEntry
 	for line := range bytes.Lines(text) {
 		fields := strings.Fields(string(line))
@@ -43,7 +57,7 @@ func parseFstab(text []byte) ([]fstabEntry, error) {
 		e.dir = path.Clean(e.dir)
 		entries = append(entries, e)
 	}
-	return entries, nil
+	return entries
 }
 
 // unescape resolves the octal escapes of fstab(5).
@@ -91,8 +105,9 @@ func (e fstabEntry) mountOptions() string {
 	return strings.Join(keep, ",")
 }
 
-// kernelName is how the kernel names partitions of disks.
-var kernelName = regexp.MustCompile(`^/dev/(?:[shv]d[a-z]|xvd[a-z]|nvme\d+n\d+p|mmcblk\d+p)(\d+)$`)
+// kernelName is how the kernel names partitions of a machine's first disk, which
+// an image is. What a cloud adds as /dev/sdb is not on it.
+var kernelName = regexp.MustCompile(`^/dev/(?:[shv]da|xvda|nvme0n1p|mmcblk\d+p)(\d+)$`)
 
 // find finds the volume that an entry names.
 func (e fstabEntry) find(volumes []volume) (volume, bool) {
@@ -107,6 +122,9 @@ func (e fstabEntry) find(volumes []volume) (volume, bool) {
 	}
 	tag, value, tagged := strings.Cut(spec, "=")
 	value = strings.Trim(value, `"`)
+	if tagged && value == "" {
+		return volume{}, false // it would be any volume that has none
+	}
 	for _, v := range volumes {
 		match := false
 		switch {
@@ -122,7 +140,7 @@ func (e fstabEntry) find(volumes []volume) (volume, bool) {
 			m := kernelName.FindStringSubmatch(spec)
 			match = m != nil && strconv.Itoa(v.partition.Number) == m[1]
 		}
-		if match && value+spec != "" {
+		if match {
 			return v, true
 		}
 	}
@@ -131,7 +149,7 @@ func (e fstabEntry) find(volumes []volume) (volume, bool) {
 
 func readRelease(tree fs.FS) (Release, error) {
 	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
-		text, err := fs.ReadFile(tree, name)
+		text, err := readText(tree, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -146,9 +164,8 @@ func readRelease(tree fs.FS) (Release, error) {
 // parseRelease reads os-release(5): assignments in the manner of a shell.
 func parseRelease(text []byte) Release {
 	var r Release
-	scanner := bufio.NewScanner(bytes.NewReader(text))
-	for scanner.Scan() {
-		key, value, ok := strings.Cut(scanner.Text(), "=")
+	for line := range strings.Lines(string(text)) {
+		key, value, ok := strings.Cut(line, "=")
 		if !ok {
 			continue
 		}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"herdbook/internal/event"
 )
@@ -103,11 +105,34 @@ func (g *Guest) Sink() event.Sink {
 	}
 }
 
+// fit cuts what is too long for one message: a result that the host refuses would
+// be none.
+func (r Result) fit() Result {
+	r.Error = cut(r.Error, maxResult/2)
+	r.Commands = slices.Clone(r.Commands)
+	for i := range r.Commands {
+		r.Commands[i].Output = cut(r.Commands[i].Output, min(MaxOutput, maxResult/2/len(r.Commands)))
+	}
+	return r
+}
+
+// cut shortens a text to at most n bytes of whole characters.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
+}
+
 // Finish sends the result, once, and ends the heartbeat.
 func (g *Guest) Finish(r Result) error {
 	err := errors.New("the result was sent already")
 	g.once.Do(func() {
 		close(g.stop)
+		r = r.fit()
 		err = g.send(message{Result: &r})
 	})
 	return err

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,6 +43,7 @@ func Run(ctx context.Context, conn net.Conn, job Job, patience Patience, sink ev
 
 	h := host{scanner: bufio.NewScanner(conn), sink: sink, heard: func() { timer.Reset(patience.Silent) }}
 	h.scanner.Buffer(nil, maxMessage)
+	h.scanner.Split(wholeLines)
 	result, err := h.converse(conn, job)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -71,7 +73,7 @@ func (h *host) converse(w io.Writer, job Job) (Result, error) {
 		return Result{}, fmt.Errorf("the job has %d bytes, more than the %d that the agent takes; lay large files down with copy", len(p), maxJob)
 	}
 	if _, err := w.Write(append(p, '\n')); err != nil {
-		return Result{}, fmt.Errorf("send job: %w", err)
+		return Result{}, fmt.Errorf("send job: %w: %w", ErrLost, err)
 	}
 	for {
 		m, err := h.next()
@@ -90,12 +92,25 @@ func (h *host) converse(w io.Writer, job Job) (Result, error) {
 	}
 }
 
+// wholeLines is a bufio.SplitFunc. A last line without its end is no message: the
+// agent was lost while it spoke.
+func wholeLines(data []byte, _ bool) (advance int, line []byte, err error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	return 0, nil, nil
+}
+
 func (h *host) next() (message, error) {
 	if !h.scanner.Scan() {
-		if err := h.scanner.Err(); err != nil {
-			return message{}, fmt.Errorf("hear the agent: %w", err)
+		switch err := h.scanner.Err(); {
+		case err == nil:
+			return message{}, ErrLost
+		case errors.Is(err, bufio.ErrTooLong):
+			return message{}, fmt.Errorf("hear the agent: a line has more than %d bytes", maxMessage)
+		default:
+			return message{}, fmt.Errorf("hear the agent: %w: %w", ErrLost, err)
 		}
-		return message{}, ErrLost
 	}
 	h.heard()
 	var m message

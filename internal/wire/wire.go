@@ -93,6 +93,7 @@ type message struct {
 }
 
 const (
-	maxJob     = 64 << 20 // bytes of the line that is a job
-	maxMessage = 1 << 20  // bytes of a line from the agent
+	maxJob     = 64 << 20       // bytes of the line that is a job
+	maxMessage = 8 << 20        // bytes of a line from the agent
+	maxResult  = maxMessage / 8 // bytes of all texts of a result; in JSON a byte takes up to 6
 )

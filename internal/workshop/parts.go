@@ -41,6 +41,10 @@ func Agent() ([]byte, error) {
 const (
 	maxModule = 64 << 20 // bytes of a module, decompressed
 	maxKernel = 256 << 20
+	// A kernel needs some 20 modules of some MiB; an image that lists others' worth
+	// would fill the host's memory.
+	maxModules      = 500
+	maxModulesTotal = 256 << 20 // bytes
 )
 
 // required are the modules without which the workshop cannot work; those that
@@ -147,6 +151,9 @@ func (m *modules) files(required, optional []string) ([]string, error) {
 		case !ok:
 			return nil, fmt.Errorf("it has no module %s, nor is it built in", name)
 		}
+		if n := len(files) + len(m.needs[file]); n > maxModules {
+			return nil, fmt.Errorf("with what its module %s needs it has %d to be loaded, more than %d", name, n, maxModules)
+		}
 		for _, need := range slices.Backward(m.needs[file]) {
 			add(need)
 		}
@@ -164,6 +171,7 @@ func (m *modules) pack(files []string, agent []byte) ([]byte, error) {
 		cpio.Directory("etc", 0o755), cpio.Directory("etc/herdbook", 0o755), cpio.Directory("modules", 0o755),
 	}
 	var list strings.Builder
+	total := 0
 	for _, file := range files {
 		p, err := readFile(m.tree, path.Join(m.dir, file), maxModule)
 		if err != nil {
@@ -171,6 +179,9 @@ func (m *modules) pack(files []string, agent []byte) ([]byte, error) {
 		}
 		if p, err = decompress(file, p); err != nil {
 			return nil, fmt.Errorf("decompress module %s: %w", file, err)
+		}
+		if total += len(p); total > maxModulesTotal {
+			return nil, fmt.Errorf("the modules have more than %d bytes", maxModulesTotal)
 		}
 		name := "modules/" + moduleName(file) + ".ko"
 		records = append(records, cpio.StaticFile(name, string(p), 0o644))
@@ -196,6 +207,10 @@ func decompress(name string, p []byte) ([]byte, error) {
 	var err error
 	switch path.Ext(name) {
 	case ".xz":
+		// A stream that ends in front of a block would be taken for a whole one.
+		if !bytes.HasSuffix(bytes.TrimRight(p, "\x00"), []byte("YZ")) {
+			return nil, io.ErrUnexpectedEOF
+		}
 		r, err = xz.NewReader(bytes.NewReader(p))
 	case ".gz":
 		r, err = gzip.NewReader(bytes.NewReader(p))
@@ -211,7 +226,11 @@ func decompress(name string, p []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readAll(r, maxModule)
+	module, err := readAll(r, maxModule)
+	if err == nil && len(module) == 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return module, err
 }
 
 func readFile(tree fs.FS, name string, limit int64) ([]byte, error) {
