@@ -259,7 +259,9 @@ func closeFiles(files []*os.File) error {
 func closeAll(conns []net.Conn) error {
 	var err error
 	for _, c := range conns {
-		err = errors.Join(err, c.Close())
+		if closed := c.Close(); !errors.Is(closed, net.ErrClosed) { // as who had the port may have done
+			err = errors.Join(err, closed)
+		}
 	}
 	return err
 }
