@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -219,8 +220,9 @@ func (r *run) makeLayer(ctx context.Context, step plan.Step, parent digest.Diges
 // abandon ends the work of a step that failed.
 func (r *run) abandon(work *store.Work, step plan.Step, sink event.Sink, log *journal, err error) error {
 	failure := r.failed(step, sink, log, err)
-	// Nobody wants to look into what was interrupted.
-	if !r.KeepFailed || errors.Is(err, context.Canceled) || step.Bootstrap != nil {
+	// Nobody wants to look into what was interrupted, or never had a disk.
+	_, noDisk := os.Stat(work.DiskPath())
+	if !r.KeepFailed || errors.Is(err, context.Canceled) || step.Bootstrap != nil || noDisk != nil {
 		return errors.Join(failure, work.Discard())
 	}
 	if err := work.Keep(step.Image); err != nil {

@@ -190,7 +190,7 @@ func corrupt(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	offset, err := strconv.ParseInt(args[1], 0, 64)
 	ts.Check(err)
-	length, err := strconv.Atoi(args[2])
+	length, err := strconv.ParseInt(args[2], 0, 32)
 	ts.Check(err)
 	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
 	ts.Check(err)
