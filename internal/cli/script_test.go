@@ -118,7 +118,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // boots boots a disk image as it is, by its own loader, up to the login on its
-// console, and presses the power button: boots bios|uefi IMAGE.
+// console: boots bios|uefi IMAGE.
 func boots(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: boots bios|uefi IMAGE")
@@ -146,8 +146,7 @@ func boots(ts *testscript.TestScript, neg bool, args []string) {
 	case <-ctx.Done():
 		ts.Fatalf("no login within five minutes; the console's last lines: %q", m.Tail())
 	}
-	ts.Check(m.PowerDown(ctx))
-	ts.Check(m.Wait(ctx))
+	ts.Check(m.Quit(ctx))
 }
 
 // neverReader is a person who types nothing.
