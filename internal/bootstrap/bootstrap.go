@@ -90,7 +90,7 @@ type filling struct {
 
 // run starts mmdebstrap and, on its output, tar and mke2fs: the packages pass
 // from one to the other as a tar and are never stored twice.
-func (f filling) run(ctx context.Context, sink event.Sink) error {
+func (f filling) run(ctx context.Context, sink event.Sink) (err error) {
 	if err := writeConfiguration(f.parts, f.scratch); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
@@ -109,6 +109,14 @@ func (f filling) run(ctx context.Context, sink event.Sink) error {
 	unpack.Env = f.environment()
 	unpack.Stdout, unpack.Stderr = said.stream("mke2fs"), said.stream("mke2fs")
 
+	if f.Keyring != "" {
+		readable, remove, failed := publicCopy(f.Keyring)
+		if failed != nil {
+			return fmt.Errorf("bootstrap: %w", failed)
+		}
+		defer func() { err = errors.Join(err, remove()) }()
+		f.Keyring = readable
+	}
 	strap, err := command(ctx, "mmdebstrap", f.mmdebstrap(f.scratch)...)
 	if err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
@@ -123,15 +131,33 @@ func (f filling) run(ctx context.Context, sink event.Sink) error {
 	case ctx.Err() != nil && context.Cause(ctx) != context.Canceled:
 		return fmt.Errorf("bootstrap: %w", context.Cause(ctx))
 	case strapErr != nil:
-		return fmt.Errorf("bootstrap %s from %s: mmdebstrap: %w\n%s", f.Suite, f.Mirror, strapErr, said.errors())
+		return fmt.Errorf("bootstrap %s from %s: mmdebstrap: %w\n%s", f.Suite, f.Mirror, strapErr, said.errors("mmdebstrap"))
 	case unpackErr != nil:
-		return fmt.Errorf("bootstrap %s: fill the file system: %w\n%s", f.Suite, unpackErr, said.errors())
+		return fmt.Errorf("bootstrap %s: fill the file system: %w\n%s", f.Suite, unpackErr, said.errors("mke2fs"))
 	}
 	if said.release != string(f.Release) {
 		return fmt.Errorf("bootstrap %s from %s: %w: InRelease %.12s, pinned %s; build again to take what it has now",
 			f.Suite, f.Mirror, ErrMoved, said.release, f.Release.Short())
 	}
 	return nil
+}
+
+// publicCopy copies a file to where apt's own account can read it, which the
+// directories of a user often do not let it.
+func publicCopy(path string) (readable string, remove func() error, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", nil, fmt.Errorf("read keyring: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "herdbook-keyring-")
+	if err != nil {
+		return "", nil, fmt.Errorf("copy keyring: %w", err)
+	}
+	readable = filepath.Join(dir, filepath.Base(path))
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(readable, text, 0o644)); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("copy keyring: %w", err), os.RemoveAll(dir))
+	}
+	return readable, func() error { return os.RemoveAll(dir) }, nil
 }
 
 // unpackScript takes a tar and makes a file system of it. Device nodes are left

@@ -29,6 +29,9 @@ type MissingError struct{ Program, Package string }
 
 // Error implements error.
 func (e *MissingError) Error() string {
+	if e.Package == "" {
+		return e.Program + " is not installed"
+	}
 	return fmt.Sprintf("%s is not installed: apt-get install %s", e.Program, e.Package)
 }
 

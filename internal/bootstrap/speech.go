@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -18,8 +19,6 @@ type speech struct {
 	sink    event.Sink
 	mu      sync.Mutex
 	streams []*stream
-	last    []string // the last lines, errors before all others
-	bad     []string
 	release string
 }
 
@@ -36,44 +35,54 @@ func (s *speech) flush() {
 	}
 }
 
-// errors returns what is worth to be shown when a program failed.
-func (s *speech) errors() string {
+// errors returns what is worth to be shown when a program failed: its errors,
+// or else its last lines.
+func (s *speech) errors(program string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lines := s.bad
-	if len(lines) == 0 {
-		lines = s.last
+	var bad, last []string
+	for _, st := range s.streams {
+		if st.program == program {
+			bad, last = append(bad, st.bad...), append(last, st.last...)
+		}
 	}
-	return "  " + strings.Join(lines, "\n  ")
+	if len(bad) == 0 {
+		bad = last
+	}
+	return "  " + strings.Join(bad, "\n  ")
 }
 
-func (s *speech) line(program, text string) {
+func (s *speech) line(st *stream, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sum, ok := strings.CutPrefix(text, releaseMark); ok {
 		s.release = sum
 		return
 	}
-	s.last = keep(s.last, text, 10)
-	for _, mark := range []string{"E: ", "W: ", "Err:", "mke2fs:", "tar:", "GPG error"} {
-		if strings.HasPrefix(text, mark) || mark == "GPG error" && strings.Contains(text, mark) {
-			s.bad = keep(s.bad, text, 10)
-			break
-		}
+	st.last = keep(st.last, text)
+	// apt tells the reason of an "Err:" on the next line, indented.
+	more := st.failing && strings.HasPrefix(text, "  ")
+	st.failing = more || slices.ContainsFunc([]string{"E: ", "W: ", "Err:"}, func(mark string) bool { return strings.HasPrefix(text, mark) })
+	if st.failing {
+		st.bad = keep(st.bad, text)
 	}
-	s.sink.Line(event.Stderr, program+": "+text)
+	s.sink.Line(event.Stderr, st.program+": "+text)
 }
 
-func keep(lines []string, line string, most int) []string {
+// keep appends a line and drops the first ones of many.
+func keep(lines []string, line string) []string {
+	const most = 10
 	lines = append(lines, line)
 	return lines[max(0, len(lines)-most):]
 }
 
 // stream cuts one program's output into lines; a carriage return ends one too.
 type stream struct {
-	speech  *speech
-	program string
-	partial []byte
+	speech    *speech
+	program   string
+	partial   []byte
+	last, bad []string // its last lines, and its last errors
+	failing   bool     // the last line was of an error
 }
 
 func (st *stream) Write(p []byte) (int, error) {
@@ -92,7 +101,7 @@ func (st *stream) Write(p []byte) (int, error) {
 
 func (st *stream) end() {
 	if text := strings.TrimRight(string(st.partial), " \t"); text != "" {
-		st.speech.line(st.program, text)
+		st.speech.line(st, text)
 	}
 	st.partial = st.partial[:0]
 }

@@ -386,8 +386,10 @@ func TestTestKeyHoldsTheTest(t *testing.T) {
 		"firmware": func(t *definition.Test) { t.Firmware = "uefi" },
 		"command":  func(t *definition.Test) { t.Commands = []definition.Command{{Name: "n", Run: "other", Expect: "e"}} },
 		"expect":   func(t *definition.Test) { t.Commands = []definition.Command{{Name: "n", Run: "r", Expect: "f"}} },
-		"status":   func(t *definition.Test) { t.Commands = []definition.Command{{Name: "n", Run: "r", Expect: "e", ExitStatus: 1}} },
-		"fewer":    func(t *definition.Test) { t.Commands = nil },
+		"status": func(t *definition.Test) {
+			t.Commands = []definition.Command{{Name: "n", Run: "r", Expect: "e", ExitStatus: 1}}
+		},
+		"fewer": func(t *definition.Test) { t.Commands = nil },
 	} {
 		other := test
 		change(&other)
