@@ -55,8 +55,9 @@ type Kernel struct {
 // their places. It implements fs.StatFS, fs.ReadDirFS and fs.ReadLinkFS.
 func (s *System) Tree() fs.FS { return s.tree }
 
-// Root is the root file system.
-func (s *System) Root() *ext4.FS { return s.tree.mounts[0].fs }
+// FileSystems are those of the system that can be read on the host, the root
+// first. What a later one hides is still in an earlier one.
+func (s *System) FileSystems() []Mounted { return s.tree.mounts }
 
 // RootPartition is the number of the root's partition; 0 is the whole disk.
 func (s *System) RootPartition() int { return s.Mounts[0].Partition }
@@ -186,7 +187,7 @@ func isRoot(f *ext4.FS) bool {
 // mount puts the volumes to where fstab wants them.
 func (s *System) mount(root volume, volumes []volume) error {
 	s.Mounts = []Mount{{Partition: root.partition.Number, Dir: "/", Type: "ext4"}}
-	s.tree = &tree{mounts: []mounted{{".", root.fs}}}
+	s.tree = &tree{mounts: []Mounted{{".", root.fs}}}
 	text, err := readText(root.fs, "etc/fstab")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -211,7 +212,7 @@ func (s *System) mount(root volume, volumes []volume) error {
 		}
 		s.Mounts = append(s.Mounts, Mount{v.partition.Number, e.dir, v.kind, e.mountOptions()})
 		if v.fs != nil {
-			s.tree.mounts = append(s.tree.mounts, mounted{strings.TrimPrefix(e.dir, "/"), v.fs})
+			s.tree.mounts = append(s.tree.mounts, Mounted{strings.TrimPrefix(e.dir, "/"), v.fs})
 		}
 	}
 	return nil

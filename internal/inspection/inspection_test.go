@@ -178,7 +178,7 @@ func TestDiskFindsTheSystem(t *testing.T) {
 			if diff := cmp.Diff(want, got, cmp.AllowUnexported(System{}), cmp.Comparer(func(a, b *tree) bool { return true })); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
-			if s.RootPartition() != s.Mounts[0].Partition || s.Root() == nil {
+			if s.RootPartition() != s.Mounts[0].Partition || s.FileSystems()[0].FS == nil {
 				t.Errorf("root partition %d", s.RootPartition())
 			}
 			if text, err := fs.ReadFile(s.Tree(), "etc/os-release"); err != nil || string(text) != release {
@@ -404,7 +404,7 @@ func FuzzDisk(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, at uint32, patch []byte) {
 		s, err := Disk(&patched{p, int64(at) % int64(len(p)), patch}, int64(len(p)))
-		if err == nil && (len(s.Mounts) == 0 || s.Root() == nil) {
+		if err == nil && (len(s.Mounts) == 0 || s.FileSystems()[0].FS == nil) {
 			t.Errorf("a system without a root: %+v", s)
 		}
 	})

@@ -10,22 +10,23 @@ import (
 // tree joins file systems: the root, and others at their mount points. Links
 // are followed within one file system, as far as every guest needs them.
 type tree struct {
-	mounts []mounted // the root first; later ones may lie within earlier ones
+	mounts []Mounted // the root first; later ones may lie within earlier ones
 }
 
-type mounted struct {
-	dir string // as fs.FS names it
-	fs  *ext4.FS
+// Mounted is a file system in its place.
+type Mounted struct {
+	Dir string // as fs.FS names it: "." for the root
+	FS  *ext4.FS
 }
 
 // at finds the file system that holds name, and the name in it.
 func (t *tree) at(name string) (*ext4.FS, string) {
-	best, rest := t.mounts[0].fs, name
+	best, rest := t.mounts[0].FS, name
 	for _, m := range t.mounts[1:] {
-		if name == m.dir {
-			best, rest = m.fs, "."
-		} else if below, ok := strings.CutPrefix(name, m.dir+"/"); ok {
-			best, rest = m.fs, below
+		if name == m.Dir {
+			best, rest = m.FS, "."
+		} else if below, ok := strings.CutPrefix(name, m.Dir+"/"); ok {
+			best, rest = m.FS, below
 		}
 	}
 	return best, rest

@@ -169,7 +169,7 @@ func (e Export) writeLayer(ctx context.Context, path string) (*layer, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	plain := digest.NewWriter(z)
-	err = writeTar(ctx, plain, e.System.Root())
+	err = writeTar(ctx, plain, e.System.FileSystems())
 	if err := errors.Join(err, z.Close(), f.Close()); err != nil {
 		return nil, err
 	}

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
 	"herdbook/internal/ext4"
+	"herdbook/internal/inspection"
 )
 
 // emptied are directories whose content is the host's or the moment's: they
@@ -26,17 +28,31 @@ var leftOut = []string{
 	"etc/fstab", "etc/machine-id", "var/lib/dbus/machine-id", "swapfile",
 }
 
-// writeTar writes a file system as a container's root.
-func writeTar(ctx context.Context, w io.Writer, root *ext4.FS) error {
+// writeTar writes a system's file systems, each in its place, as a container's
+// root.
+func writeTar(ctx context.Context, w io.Writer, mounts []inspection.Mounted) error {
 	buffered := bufio.NewWriterSize(w, 1<<20)
-	t := tarWriter{tar: tar.NewWriter(buffered), first: map[uint32]string{}, buffer: make([]byte, 1<<20)}
-	err := root.Walk(func(name string, e *ext4.Entry) error {
+	t := tarWriter{tar: tar.NewWriter(buffered), buffer: make([]byte, 1<<20)}
+	var err error
+	for _, m := range mounts {
+		if !slices.Contains(emptied, strings.Split(m.Dir, "/")[0]) {
+			err = errors.Join(err, t.fileSystem(ctx, m))
+		}
+	}
+	return errors.Join(err, t.tar.Close(), buffered.Flush())
+}
+
+// fileSystem adds one.
+func (t *tarWriter) fileSystem(ctx context.Context, m inspection.Mounted) error {
+	t.first = map[uint32]string{}
+	return m.FS.Walk(func(name string, e *ext4.Entry) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		if name == "." {
 			return nil
 		}
+		name = path.Join(m.Dir, name)
 		if slices.Contains(leftOut, name) {
 			if e.IsDir() {
 				return fs.SkipDir
@@ -51,12 +67,11 @@ func writeTar(ctx context.Context, w io.Writer, root *ext4.FS) error {
 		}
 		return nil
 	})
-	return errors.Join(err, t.tar.Close(), buffered.Flush())
 }
 
 type tarWriter struct {
 	tar    *tar.Writer
-	first  map[uint32]string // inode → the name that it was written under
+	first  map[uint32]string // inode of the file system → the name that it was written under
 	buffer []byte
 }
 
