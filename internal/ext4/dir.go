@@ -209,27 +209,48 @@ func validName(name []byte) bool {
 	return true
 }
 
-// verifyDirBlock checks the checksum at the end of a directory block; the
-// blocks of a hash tree carry another kind, verified in their place.
+// verifyDirBlock checks the checksum of a directory block: of one with names it
+// stands in an entry of its own at the end, of a hash tree's behind its limits.
 func (f *FS) verifyDirBlock(n *inode, p []byte, first bool) error {
 	if f.roCompat&roMetadataCsum == 0 {
 		return nil
 	}
+	if offset := indexOffset(p, first); offset > 0 && n.flags&flagIndex != 0 {
+		return verifyIndexBlock(n, p, offset)
+	}
 	le := binary.LittleEndian
 	tail := p[len(p)-12:]
-	if le.Uint32(tail) == 0 && le.Uint16(tail[4:]) == 12 && tail[7] == 0xDE {
-		if got, want := crc(n.csumSeed, p[:len(p)-12]), le.Uint32(tail[8:]); got != want {
-			return corrupt("checksum of a directory block is %08x, want %08x", got, want)
-		}
-		return nil
-	}
-	if n.flags&flagIndex == 0 {
+	if le.Uint32(tail) != 0 || le.Uint16(tail[4:]) != 12 || tail[7] != 0xDE {
 		return corrupt("a directory block without its checksum")
 	}
-	offset := 8 // of count and limit
-	if first {
-		offset = 32
+	if got, want := crc(n.csumSeed, p[:len(p)-12]), le.Uint32(tail[8:]); got != want {
+		return corrupt("checksum of a directory block is %08x, want %08x", got, want)
 	}
+	return nil
+}
+
+// indexOffset is where a block of a hash tree has its limits; 0 if it is none. Its
+// names tell, as one entry that fills the block hides the tree from old readers.
+// Its end does not: the root was a block with names once, and keeps their end.
+func indexOffset(p []byte, first bool) int {
+	length := func(off int) int {
+		n := int(binary.LittleEndian.Uint16(p[off+4:]))
+		if n == 0 && len(p) == 65536 || n == 0xffff {
+			n = 65536
+		}
+		return n
+	}
+	switch {
+	case first && length(0) == 12 && length(12) >= len(p)-12:
+		return 32 // behind "." and ".." and the tree's own header
+	case !first && length(0) == len(p):
+		return 8
+	}
+	return 0
+}
+
+func verifyIndexBlock(n *inode, p []byte, offset int) error {
+	le := binary.LittleEndian
 	limit, count := int(le.Uint16(p[offset:])), int(le.Uint16(p[offset+2:]))
 	end := offset + 8*limit
 	if count > limit || end+8 > len(p) {

@@ -29,7 +29,7 @@ func fixture(t testing.TB) string {
 	bytesOf := func(n int) []byte { p := make([]byte, n); random.Read(p); return p }
 	for name, content := range map[string][]byte{
 		"empty": nil, "tiny": []byte("a"), "sixty": bytesOf(60), "sixty-one": bytesOf(61), "hundred": bytesOf(100),
-		"block": bytesOf(4096), "odd": bytesOf(70001), "large": bytesOf(9 << 20),
+		"block": bytesOf(4096), "odd": bytesOf(70001), "large": bytesOf(5 << 20),
 		"zeros": make([]byte, 300000), "deep/er/and/deeper/file": []byte("down here"),
 		"etc/os-release": []byte("ID=debian\n"), strings.Repeat("n", 255): []byte("long"),
 		"holes/in-front": append(make([]byte, 1<<20), bytesOf(5000)...),
@@ -41,14 +41,14 @@ func fixture(t testing.TB) string {
 	}
 	sparse, err := os.Create(filepath.Join(dir, "holes/sparse"))
 	peer.Must(t, err)
-	for _, off := range []int64{0, 1 << 20, 70 << 20} {
+	for _, off := range []int64{0, 1 << 20, 20 << 20} {
 		_, err := sparse.WriteAt(bytesOf(4096), off)
 		peer.Must(t, err)
 	}
-	peer.Must(t, sparse.Truncate(71<<20))
+	peer.Must(t, sparse.Truncate(21<<20))
 	peer.Must(t, sparse.Close())
 	peer.Must(t, os.MkdirAll(filepath.Join(dir, "many"), 0o755))
-	for i := range 2000 {
+	for i := range 700 {
 		peer.Must(t, os.WriteFile(filepath.Join(dir, "many", fmt.Sprintf("file-with-a-rather-long-name-%05d", i)), nil, 0o600))
 	}
 	peer.Must(t, os.Symlink("../etc/os-release", filepath.Join(dir, "deep/short")))
@@ -144,7 +144,7 @@ func TestEveryFileOfEveryVariant(t *testing.T) {
 			if name == "inline_data" {
 				tree = plain
 			}
-			path := makeImage(t, tree, options, "600M")
+			path := makeImage(t, tree, options, "200M")
 			compareTree(t, openImage(t, path), tree)
 			compareUsed(t, openImage(t, path), path)
 		})
@@ -290,7 +290,7 @@ func compareUsed(t *testing.T, f *FS, path string) {
 }
 
 func TestLinksStayInside(t *testing.T) {
-	f := openImage(t, makeImage(t, fixture(t), "-t ext4", "600M"))
+	f := openImage(t, makeImage(t, fixture(t), "-t ext4", "200M"))
 	for _, name := range []string{"absolute", "deep/short", "deep/above/os-release"} {
 		got, err := fs.ReadFile(f, name)
 		if err != nil || string(got) != "ID=debian\n" {

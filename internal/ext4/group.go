@@ -43,17 +43,24 @@ func (f *FS) readDescriptors() error {
 // descriptorBlock tells where the i-th block of descriptors lies.
 func (f *FS) descriptorBlock(i, perBlock uint32) uint64 {
 	if f.incompat&incompatMetaBG == 0 || i < f.firstMeta {
-		return uint64(f.firstData) + 1 + uint64(i)
+		return f.superBlock() + 1 + uint64(i)
 	}
 	// With meta_bg it is in the first group of those that it describes, behind
 	// that group's superblock copy if there is one.
 	first := i * perBlock
+	if first == 0 {
+		return f.superBlock() + 1
+	}
 	number := uint64(f.firstData) + uint64(first)*uint64(f.perGroup)
 	if f.hasSuper(first) {
 		number++
 	}
 	return number
 }
+
+// superBlock is the block of the superblock, which lies 1 KiB from the start. It
+// is not always the first of the first group: clusters begin at 0.
+func (f *FS) superBlock() uint64 { return uint64(superOffset / f.block) }
 
 // hasSuper tells whether a group holds a copy of the superblock.
 func (f *FS) hasSuper(g uint32) bool {
