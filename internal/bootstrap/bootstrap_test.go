@@ -219,6 +219,8 @@ func TestAMirrorThatMovedIsToldApart(t *testing.T) {
 func TestFaultsOfAMirror(t *testing.T) {
 	m := newMirror(t)
 	files := http.FileServer(http.Dir(m.dir))
+	release, err := os.ReadFile(filepath.Join(m.dir, "dists/tiny/InRelease"))
+	peer.Must(t, err)
 	for name, c := range map[string]struct {
 		handler http.Handler
 		spoil   func(t *testing.T)
@@ -249,6 +251,7 @@ func TestFaultsOfAMirror(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if c.spoil != nil {
 				c.spoil(t)
+				defer func() { peer.Must(t, os.WriteFile(filepath.Join(m.dir, "dists/tiny/InRelease"), release, 0o644)) }()
 			}
 			m.serve(t, c.handler)
 			scratch := t.TempDir()
