@@ -47,8 +47,11 @@ func (l *loader) content(body hcl.Body, blocks []hcl.BlockHeaderSchema, targets 
 	return content
 }
 
-// decode sets the fields of target from the attributes of a block.
-func (l *loader) decode(content *hcl.BodyContent, ctx *hcl.EvalContext, target any) {
+// decode sets the fields of target from the attributes of a block and returns
+// those attributes that have a value of the right type, which alone need further
+// checks. What is null is taken out of content, as if it were not given.
+func (l *loader) decode(content *hcl.BodyContent, ctx *hcl.EvalContext, target any) hcl.Attributes {
+	given := hcl.Attributes{}
 	v := reflect.ValueOf(target).Elem()
 	for _, f := range fieldsOf(v.Type()) {
 		attr, ok := content.Attributes[f.name]
@@ -59,30 +62,45 @@ func (l *loader) decode(content *hcl.BodyContent, ctx *hcl.EvalContext, target a
 		if !ok {
 			continue
 		}
+		if plain, _ := value.Unmark(); plain.IsNull() {
+			delete(content.Attributes, f.name)
+			if !f.optional {
+				l.fault(attr.Expr.Range(), "Missing value", fmt.Sprintf("%s: it must be given, and is null.", f.name))
+			}
+			continue
+		}
 		if err := set(v.Field(f.index), value); err != nil {
 			l.fault(attr.Expr.Range(), "Wrong value", fmt.Sprintf("%s: %v.", f.name, err))
+			continue
 		}
+		given[f.name] = attr
 	}
+	return given
 }
 
-// evaluate evaluates an expression; false if it has a problem, which is reported.
+// evaluate evaluates an expression; false if it has a problem, which is reported,
+// or needs a value that has one.
 func (l *loader) evaluate(expr hcl.Expression, ctx *hcl.EvalContext) (cty.Value, bool) {
-	if !l.knownNames(expr, ctx) {
+	unknown := l.unknownNames(expr, ctx)
+	before := l.secrets
+	value, diags := expr.Value(ctx)
+	if l.secrets > before || usesSecret(expr, ctx) {
+		hush(diags)
+	}
+	l.report(slices.DeleteFunc(diags, func(d *hcl.Diagnostic) bool {
+		return d.Subject != nil && slices.ContainsFunc(unknown, d.Subject.Overlaps)
+	}))
+	if len(unknown) > 0 || diags.HasErrors() || !value.IsWhollyKnown() {
+		l.met++
 		return cty.NilVal, false
 	}
-	value, diags := expr.Value(ctx)
-	l.report(diags)
-	return value, !diags.HasErrors()
+	return value, true
 }
 
 var secretType = reflect.TypeFor[op.Secret]()
 
-// set converts a value of the definition to a Go value.
+// set converts a value of the definition, which is known and not null, to a Go value.
 func set(v reflect.Value, value cty.Value) error {
-	plain, _ := value.Unmark()
-	if plain.IsNull() {
-		return nil // as if it were not given
-	}
 	switch {
 	case v.Type() == secretType:
 		s, err := convert.Convert(value, cty.String)
@@ -98,7 +116,7 @@ func set(v reflect.Value, value cty.Value) error {
 	}
 	want, name := typeOf(v.Type())
 	converted, err := convert.Convert(value, want)
-	if err != nil || !converted.IsWhollyKnown() {
+	if err != nil {
 		return wrongType(name, value)
 	}
 	if v.Kind() == reflect.Pointer {
@@ -113,8 +131,11 @@ func set(v reflect.Value, value cty.Value) error {
 
 func setSecrets(v reflect.Value, value cty.Value) error {
 	plain, marks := value.Unmark()
-	if len(marks) > 0 || !plain.CanIterateElements() || !plain.Type().IsObjectType() && !plain.Type().IsMapType() {
+	if !plain.Type().IsObjectType() && !plain.Type().IsMapType() {
 		return wrongType("a map of strings", value)
+	}
+	if len(marks) > 0 {
+		return fmt.Errorf("the names may not be secret (env), only the values")
 	}
 	v.Set(reflect.MakeMap(v.Type()))
 	for key, element := range plain.AsValueMap() {
@@ -122,7 +143,7 @@ func setSecrets(v reflect.Value, value cty.Value) error {
 		if err != nil {
 			return wrongType("a map of strings", value)
 		}
-		if bare, _ := s.Unmark(); bare.IsNull() || !bare.IsKnown() {
+		if bare, _ := s.Unmark(); bare.IsNull() {
 			return wrongType("a map of strings", value)
 		}
 		v.SetMapIndex(reflect.ValueOf(key), reflect.ValueOf(secretOf(s)))
@@ -149,9 +170,14 @@ func wrongType(want string, got cty.Value) error {
 	return fmt.Errorf("want %s, have %s", want, got.Type().FriendlyName())
 }
 
-// suggest adds a "did you mean" to a message, if a known name is near.
+// maxListed bounds the names that a message lists.
+const maxListed = 20
+
+// suggest adds a "did you mean" to a message, if a known name is near; if none
+// is, it tells which names there are.
 func suggest(name string, known []string) string {
 	best, distance := "", 3
+	known = slices.Sorted(slices.Values(known)) // they come out of a map, and of two as near one must win
 	for _, k := range known {
 		if d := levenshtein.Distance(name, k, nil); d < distance {
 			best, distance = k, d
@@ -160,8 +186,11 @@ func suggest(name string, known []string) string {
 	if best != "" {
 		return fmt.Sprintf(" Did you mean %q?", best)
 	}
-	if len(known) == 0 {
+	switch {
+	case len(known) == 0:
 		return " There is none."
+	case len(known) > maxListed:
+		return fmt.Sprintf(" There are %d.", len(known))
 	}
-	return fmt.Sprintf(" There is %s.", strings.Join(slices.Sorted(slices.Values(known)), ", "))
+	return fmt.Sprintf(" There is %s.", strings.Join(known, ", "))
 }

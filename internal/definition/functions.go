@@ -2,14 +2,19 @@ package definition
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
 	"github.com/zclconf/go-cty/cty/function"
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 
@@ -18,11 +23,6 @@ import (
 
 // maxFile bounds what file() reads, in bytes.
 const maxFile = 16 << 20
-
-func sorted(s []string) []string {
-	slices.Sort(s)
-	return slices.Compact(s)
-}
 
 // functions are what an expression may call.
 func (l *loader) functions() map[string]function.Function {
@@ -40,19 +40,20 @@ func (l *loader) functions() map[string]function.Function {
 		"tolist": stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)), "tomap": stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)),
 		"toset": stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)), "tostring": stdlib.MakeToFunc(cty.String),
 		"tonumber": stdlib.MakeToFunc(cty.Number), "tobool": stdlib.MakeToFunc(cty.Bool),
-		"sha256":       textFunction(func(s string) (string, error) { return string(digest.Of([]byte(s))), nil }),
-		"base64encode": textFunction(func(s string) (string, error) { return base64.StdEncoding.EncodeToString([]byte(s)), nil }),
-		"file":         textFunction(l.readFile),
+		"sha256":       textFunction("text", func(s string) (string, error) { return string(digest.Of([]byte(s))), nil }),
+		"base64encode": textFunction("text", func(s string) (string, error) { return base64.StdEncoding.EncodeToString([]byte(s)), nil }),
+		"file":         textFunction("path", l.readText),
 		"env":          l.envFunction(),
 	}
-	all["templatefile"] = l.templateFunction(all)
+	// Templates have no templatefile: one that names itself would never end.
+	all["templatefile"] = l.templateFunction(maps.Clone(all))
 	return all
 }
 
-// textFunction is a function from a string to a string.
-func textFunction(fn func(string) (string, error)) function.Function {
+// textFunction is a function from a string, the parameter name, to a string.
+func textFunction(name string, fn func(string) (string, error)) function.Function {
 	return function.New(&function.Spec{
-		Params: []function.Parameter{{Name: "text", Type: cty.String}},
+		Params: []function.Parameter{{Name: name, Type: cty.String}},
 		Type:   function.StaticReturnType(cty.String),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			s, err := fn(args[0].AsString())
@@ -77,14 +78,24 @@ func (l *loader) readFile(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", name, unwrapPath(err))
 	}
-	if !stat.Mode().IsRegular() || stat.Size() > maxFile {
-		return "", fmt.Errorf("read %s: it is no regular file of at most %d bytes", name, maxFile)
+	if !stat.Mode().IsRegular() {
+		return "", fmt.Errorf("read %s: it is no regular file", name)
 	}
-	p, err := os.ReadFile(l.path(name))
+	p, err := readBounded(l.path(name), maxFile)
 	if err != nil {
-		return "", fmt.Errorf("read %s: %w", name, unwrapPath(err))
+		return "", fmt.Errorf("read %s: %w", name, err)
 	}
 	return string(p), nil
+}
+
+// readText reads a file that becomes a value, which cannot hold any bytes: they
+// would be others in the guest.
+func (l *loader) readText(name string) (string, error) {
+	text, err := l.readFile(name)
+	if err == nil && !utf8.ValidString(text) {
+		err = fmt.Errorf("read %s: it is no text in UTF-8; a copy step takes any file", name)
+	}
+	return text, err
 }
 
 // unwrapPath drops the path of an error that already stands in the message.
@@ -105,39 +116,70 @@ func (l *loader) templateFunction(functions map[string]function.Function) functi
 		Type: function.StaticReturnType(cty.String),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			name := args[0].AsString()
-			text, err := l.readFile(name)
+			expr, err := l.template(name)
 			if err != nil {
 				return cty.NilVal, function.NewArgError(0, err)
 			}
-			expr, diags := hclsyntax.ParseTemplate([]byte(text), name, hcl.InitialPos)
-			if diags.HasErrors() {
-				return cty.NilVal, function.NewArgErrorf(0, "%s", diags.Error())
-			}
-			if !args[1].CanIterateElements() || !args[1].Type().IsObjectType() && !args[1].Type().IsMapType() {
+			variables, marks := args[1].Unmark()
+			if !variables.Type().IsObjectType() && !variables.Type().IsMapType() {
 				return cty.NilVal, function.NewArgErrorf(1, "want an object of variables")
 			}
-			v, diags := expr.Value(&hcl.EvalContext{Variables: args[1].AsValueMap(), Functions: functions})
+			v, diags := expr.Value(&hcl.EvalContext{Variables: variables.AsValueMap(), Functions: functions})
 			if diags.HasErrors() {
-				return cty.NilVal, function.NewArgErrorf(0, "%s", diags.Error())
+				return cty.NilVal, function.NewArgError(0, sentence(diags))
 			}
-			return v, nil
+			// A template of one ${…} alone gives that value, of whatever type.
+			text, err := convert.Convert(v, cty.String)
+			if err != nil {
+				return cty.NilVal, function.NewArgErrorf(0, "%s: %w", name, err)
+			}
+			return text.WithMarks(marks), nil
 		},
 	})
+}
+
+// template parses a file as a template.
+func (l *loader) template(name string) (hclsyntax.Expression, error) {
+	text, err := l.readText(name)
+	if err != nil {
+		return nil, err
+	}
+	tokens, _ := hclsyntax.LexTemplate([]byte(text), name, hcl.InitialPos)
+	if diags := checkDepth(tokens); diags.HasErrors() {
+		return nil, sentence(diags)
+	}
+	expr, diags := hclsyntax.ParseTemplate([]byte(text), name, hcl.InitialPos)
+	if diags.HasErrors() {
+		return nil, sentence(diags)
+	}
+	return expr, nil
+}
+
+// sentence is an error without its full stop: the message that it becomes a part
+// of has one.
+func sentence(diags hcl.Diagnostics) error {
+	return errors.New(strings.TrimSuffix(diags.Error(), "."))
 }
 
 // envFunction reads a variable of the environment as a secret.
 func (l *loader) envFunction() function.Function {
 	return function.New(&function.Spec{
-		Params:   []function.Parameter{{Name: "name", Type: cty.String}},
-		VarParam: &function.Parameter{Name: "version", Type: cty.String},
+		Params:   []function.Parameter{{Name: "name", Type: cty.String, AllowMarked: true}},
+		VarParam: &function.Parameter{Name: "version", Type: cty.String, AllowMarked: true},
 		Type:     function.StaticReturnType(cty.String),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			if len(args) > 2 {
 				return cty.NilVal, fmt.Errorf("want a name and perhaps a version")
 			}
+			if slices.ContainsFunc(args, isSecret) {
+				return cty.NilVal, fmt.Errorf("its name and its version may not be secret")
+			}
 			m := mark{name: args[0].AsString()}
 			if len(args) == 2 {
 				m.version = args[1].AsString()
+			}
+			if m.name == "" || strings.ContainsAny(m.name+m.version, " +") {
+				return cty.NilVal, fmt.Errorf("its name and its version hold neither spaces nor plus signs, and the name is not empty")
 			}
 			value, ok := "", false
 			if l.options.LookupEnv != nil {
@@ -146,6 +188,7 @@ func (l *loader) envFunction() function.Function {
 			if !ok {
 				return cty.NilVal, function.NewArgErrorf(0, "the environment variable %s is not set", m.name)
 			}
+			l.secrets++
 			return cty.StringVal(value).Mark(m), nil
 		},
 	})

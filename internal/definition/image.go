@@ -51,7 +51,7 @@ func (l *loader) repositories(blocks hcl.Blocks, ctx *hcl.EvalContext) []Reposit
 			Unsigned   bool      `hcl:"unsigned,optional"`
 		}
 		content := l.content(b.Body, nil, &raw)
-		l.decode(content, ctx, &raw)
+		given := l.decode(content, ctx, &raw)
 		r := Repository{Name: b.Labels[0], Path: l.path(raw.Path), SigningKey: raw.SigningKey, Unsigned: raw.Unsigned}
 		if slices.ContainsFunc(list, func(o Repository) bool { return o.Name == r.Name }) {
 			l.fault(b.DefRange, "Repository declared twice", fmt.Sprintf("There is a repository %q already.", r.Name))
@@ -62,7 +62,10 @@ func (l *loader) repositories(blocks hcl.Blocks, ctx *hcl.EvalContext) []Reposit
 			l.fault(b.DefRange, "Repository without a key", `Give signing_key, the path of an OpenPGP secret key or env("…"), or say unsigned = true.`)
 		case attr != nil && r.Unsigned:
 			l.fault(attr.Range, "Repository signed and unsigned", "Either signing_key or unsigned = true, not both.")
-		case attr != nil && r.SigningKey.Name == "" && r.SigningKey.Value != "":
+		case given["signing_key"] == nil: // which was reported, or was meant
+		case r.SigningKey.Value == "":
+			l.fault(attr.Expr.Range(), "Repository without a key", "signing_key is empty.")
+		case r.SigningKey.Name == "":
 			text, err := l.readFile(r.SigningKey.Value)
 			if err != nil {
 				l.fault(attr.Expr.Range(), "Signing key cannot be read", err.Error()+".")
@@ -120,22 +123,17 @@ func (l *loader) instances(blocks hcl.Blocks, ctx *hcl.EvalContext) ([]instance,
 			continue
 		}
 		names := map[string]cty.Value{}
-		for key, value := range l.forEach(attr, ctx) {
+		each := l.forEach(attr, ctx)
+		for _, key := range slices.Sorted(maps.Keys(each)) {
 			full := label + "-" + key
 			if !name.MatchString(full) {
 				l.fault(attr.Expr.Range(), "Bad key", fmt.Sprintf("The key %q makes the name %q. %s", key, full, nameRule))
 			}
 			names[key] = cty.StringVal(full)
-			list = append(list, instance{b, full, cty.ObjectVal(map[string]cty.Value{"key": cty.StringVal(key), "value": value})})
+			list = append(list, instance{b, full, cty.ObjectVal(map[string]cty.Value{"key": cty.StringVal(key), "value": each[key]})})
 		}
 		references[label] = cty.ObjectVal(names)
 	}
-	slices.SortStableFunc(list, func(a, b instance) int {
-		if a.block != b.block {
-			return 0
-		}
-		return strings.Compare(a.name, b.name)
-	})
 	return list, references
 }
 
@@ -146,10 +144,12 @@ func (l *loader) forEach(attr *hcl.Attribute, ctx *hcl.EvalContext) map[string]c
 	}
 	t := value.Type()
 	switch {
-	case isSecret(value) || value.IsNull() || !value.IsWhollyKnown():
+	case isSecret(value) || value.IsNull():
 	case (t.IsMapType() || t.IsObjectType()) && value.LengthInt() <= maxInstances:
 		return value.AsValueMap()
-	case t.IsSetType() && t.ElementType() == cty.String && value.LengthInt() <= maxInstances:
+	case t.IsSetType() && value.LengthInt() == 0:
+		return nil
+	case t.IsSetType() && t.ElementType() == cty.String && value.LengthInt() <= maxInstances && value.HasElement(cty.NullVal(cty.String)).False():
 		all := map[string]cty.Value{}
 		for _, v := range value.AsValueSlice() {
 			all[v.AsString()] = v
@@ -174,7 +174,10 @@ func (l *loader) image(i instance, ctx *hcl.EvalContext, d *Definition) Image {
 	}
 	content := l.content(i.block.Body, imageBlocks, &raw)
 	delete(content.Attributes, "for_each")
-	l.decode(content, ctx, &raw)
+	given := l.decode(content, ctx, &raw)
+	if raw.From == "" && given["from"] != nil {
+		l.fault(given["from"].Expr.Range(), "Unknown image", `The name of the parent is empty; write it as from = image.NAME.`)
+	}
 	image := Image{Name: i.name, From: raw.From, Position: l.position(i.block.DefRange)}
 	blocks := content.Blocks.ByType()
 	l.start(i, content, &image, ctx)
@@ -236,10 +239,8 @@ func (l *loader) diskSize(b *hcl.Block, ctx *hcl.EvalContext) int64 {
 	var raw struct {
 		Size string `hcl:"size"`
 	}
-	content := l.content(b.Body, nil, &raw)
-	l.decode(content, ctx, &raw)
-	attr := content.Attributes["size"]
-	if attr == nil || raw.Size == "" {
+	attr := l.decode(l.content(b.Body, nil, &raw), ctx, &raw)["size"]
+	if attr == nil {
 		return 0
 	}
 	m := sizeText.FindStringSubmatch(raw.Size)
@@ -275,7 +276,7 @@ func (l *loader) order(list []Image, at map[string]hcl.Range) []Image {
 			return
 		}
 		doing[i.Name] = true
-		if parent, ok := byName[i.From]; ok {
+		if parent, ok := byName[i.From]; ok && i.From != "" {
 			visit(parent, path)
 		} else if i.From != "" {
 			l.fault(at[i.Name], "Unknown image", fmt.Sprintf("The image %q is made from %q, which is no image.%s", i.Name, i.From, suggest(i.From, slices.Collect(maps.Keys(byName)))))
@@ -290,9 +291,9 @@ func (l *loader) order(list []Image, at map[string]hcl.Range) []Image {
 }
 
 // duration reads a time limit.
-func (l *loader) duration(content *hcl.BodyContent, text string) time.Duration {
-	attr := content.Attributes["timeout"]
-	if attr == nil || text == "" {
+func (l *loader) duration(given hcl.Attributes, text string) time.Duration {
+	attr := given["timeout"]
+	if attr == nil {
 		return 0
 	}
 	d, err := time.ParseDuration(text)

@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -39,10 +40,23 @@ func (p *Problems) Error() string {
 	return fmt.Sprintf("%v; and %d more", errs[0], len(errs)-1)
 }
 
+// maxWritten bounds the problems that are printed: for each, the writer reads
+// the file anew from its start.
+const maxWritten = 100
+
 // Write prints the problems with their source lines, for a terminal of width
-// columns (0: do not wrap).
+// columns (0: do not wrap). Of very many it prints the first, and how many more
+// there are.
 func (p *Problems) Write(w io.Writer, width uint, colour bool) error {
-	return hcl.NewDiagnosticTextWriter(w, p.files, width, colour).WriteDiagnostics(p.Diagnostics)
+	shown := p.Diagnostics[:min(maxWritten, len(p.Diagnostics))]
+	if err := hcl.NewDiagnosticTextWriter(w, p.files, width, colour).WriteDiagnostics(shown); err != nil {
+		return err
+	}
+	if more := len(p.Diagnostics) - len(shown); more > 0 {
+		_, err := fmt.Fprintf(w, "and %d more problems\n", more)
+		return err
+	}
+	return nil
 }
 
 // DefaultFile is the definition if none is named.
@@ -60,12 +74,10 @@ func Load(path string, o Options) (*Definition, error) {
 		return nil, fmt.Errorf("read definition: %w", err)
 	}
 	parser := hclparse.NewParser()
-	l := &loader{dir: absolute, options: o, parser: parser}
+	l := &loader{dir: absolute, options: o, parser: parser, reported: map[string]bool{}, published: map[Publish]string{}}
 	var bodies []hcl.Body
 	for _, name := range names {
-		file, diags := parser.ParseHCLFile(name)
-		l.report(diags)
-		if file != nil {
+		if file := l.parseFile(name); file != nil {
 			bodies = append(bodies, file.Body)
 		}
 	}
@@ -104,9 +116,14 @@ func find(path string) (dir string, names []string, err error) {
 	if !stat.IsDir() {
 		return filepath.Dir(path), []string{path}, nil
 	}
-	names, err = filepath.Glob(filepath.Join(path, "*.hcl"))
+	entries, err := os.ReadDir(path)
 	if err != nil {
 		return "", nil, fmt.Errorf("read definition: %w", err)
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".hcl" {
+			names = append(names, filepath.Join(path, e.Name()))
+		}
 	}
 	if len(names) == 0 {
 		return "", nil, fmt.Errorf("%w: there is no *.hcl file in %s", ErrNone, path)
@@ -117,7 +134,7 @@ func find(path string) (dir string, names []string, err error) {
 // Format returns the text of a definition in the canonical style.
 func Format(text []byte, name string) ([]byte, error) {
 	parser := hclparse.NewParser()
-	if _, diags := parser.ParseHCL(text, name); diags.HasErrors() {
+	if _, diags := parse(parser, text, name); diags.HasErrors() {
 		return nil, &Problems{diags, parser.Files()}
 	}
 	return hclwrite.Format(text), nil
@@ -129,13 +146,20 @@ type loader struct {
 	options Options
 	parser  *hclparse.Parser
 	diags   hcl.Diagnostics
+
+	reported  map[string]bool    // the texts of diags
+	met       int                // problems, those that were reported before too
+	secrets   int                // how often env() gave a secret
+	published map[Publish]string // where each name in a repository is taken
 }
 
 func (l *loader) report(diags hcl.Diagnostics) {
 	// The excerpt is enough; the values of an expression could be secrets.
+	l.met += len(diags)
 	for _, d := range diags {
 		d.Expression, d.EvalContext = nil, nil
-		if !slices.ContainsFunc(l.diags, func(have *hcl.Diagnostic) bool { return have.Error() == d.Error() }) {
+		if text := d.Error(); !l.reported[text] {
+			l.reported[text] = true
 			l.diags = append(l.diags, d)
 		}
 	}
@@ -147,14 +171,15 @@ func (l *loader) fault(at hcl.Range, summary, detail string) {
 }
 
 func (l *loader) problems() *Problems {
+	place := func(d *hcl.Diagnostic) (at hcl.Range) { // those without one come first
+		if d.Subject != nil {
+			at = *d.Subject
+		}
+		return at
+	}
 	slices.SortStableFunc(l.diags, func(a, b *hcl.Diagnostic) int {
-		if a.Subject == nil || b.Subject == nil {
-			return 0
-		}
-		if c := strings.Compare(a.Subject.Filename, b.Subject.Filename); c != 0 {
-			return c
-		}
-		return a.Subject.Start.Byte - b.Subject.Start.Byte
+		at, other := place(a), place(b)
+		return cmp.Or(strings.Compare(at.Filename, other.Filename), at.Start.Byte-other.Start.Byte, strings.Compare(a.Detail, b.Detail))
 	})
 	return &Problems{l.diags, l.parser.Files()}
 }

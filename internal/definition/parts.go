@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -36,19 +37,18 @@ func (l *loader) bootstrap(b *hcl.Block, ctx *hcl.EvalContext) *Bootstrap {
 		Refresh      string   `hcl:"refresh,optional"`
 	}
 	raw.Components, raw.Variant, raw.Architecture, raw.Refresh = []string{"main"}, "important", "amd64", "daily"
-	content := l.content(b.Body, nil, &raw)
-	l.decode(content, ctx, &raw)
-	l.oneOf(content, "variant", raw.Variant, []string{"apt", "minbase", "buildd", "important", "standard", "required"})
-	l.oneOf(content, "architecture", raw.Architecture, []string{"amd64"})
-	l.oneOf(content, "refresh", raw.Refresh, []string{"never", "daily", "always"})
+	given := l.decode(l.content(b.Body, nil, &raw), ctx, &raw)
+	l.oneOf(given, "variant", raw.Variant, []string{"apt", "minbase", "buildd", "important", "standard", "required"})
+	l.oneOf(given, "architecture", raw.Architecture, []string{"amd64"})
+	l.oneOf(given, "refresh", raw.Refresh, []string{"never", "daily", "always"})
 	for field, values := range map[string][]string{"suite": {raw.Suite}, "components": raw.Components, "include": raw.Include} {
 		for _, v := range values {
-			if attr := content.Attributes[field]; attr != nil && !words.MatchString(v) {
+			if attr := given[field]; attr != nil && !words.MatchString(v) {
 				l.fault(attr.Expr.Range(), "Bad value", fmt.Sprintf("%s: %q is not a name.", field, v))
 			}
 		}
 	}
-	if attr := content.Attributes["mirror"]; attr != nil && raw.Mirror != "" {
+	if attr := given["mirror"]; attr != nil {
 		if u, err := url.Parse(raw.Mirror); err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "file" || strings.ContainsAny(raw.Mirror, " \t\n") || u.User != nil {
 			l.fault(attr.Expr.Range(), "Bad mirror", fmt.Sprintf("%q is not the address of a mirror: an http, https or file URL without a password, which would stay in the image.", raw.Mirror))
 		}
@@ -60,7 +60,7 @@ func (l *loader) bootstrap(b *hcl.Block, ctx *hcl.EvalContext) *Bootstrap {
 	if made.Keyring != "" {
 		text, err := l.readFile(raw.Keyring)
 		if err != nil {
-			l.fault(content.Attributes["keyring"].Expr.Range(), "Keyring cannot be read", err.Error()+".")
+			l.fault(given["keyring"].Expr.Range(), "Keyring cannot be read", err.Error()+".")
 		}
 		made.KeyringDigest = digest.Of([]byte(text))
 	}
@@ -68,9 +68,9 @@ func (l *loader) bootstrap(b *hcl.Block, ctx *hcl.EvalContext) *Bootstrap {
 }
 
 // oneOf reports a value that is not one of a few.
-func (l *loader) oneOf(content *hcl.BodyContent, field, value string, allowed []string) {
-	attr := content.Attributes[field]
-	if attr == nil || value == "" || slices.Contains(allowed, value) {
+func (l *loader) oneOf(given hcl.Attributes, field, value string, allowed []string) {
+	attr := given[field]
+	if attr == nil || slices.Contains(allowed, value) {
 		return
 	}
 	l.fault(attr.Expr.Range(), "Unknown value", fmt.Sprintf("%s: there is no %q.%s", field, value, suggest(value, allowed)))
@@ -98,17 +98,17 @@ func (l *loader) step(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 	}
 	o, _ := op.New(kind)
 	var common stepCommon
-	before := len(l.diags)
+	before := l.met
 	content := l.content(b.Body, nil, o, &common)
 	l.decode(content, ctx, o)
-	l.decode(content, ctx, &common)
-	step := Step{Kind: kind, Name: label, Operation: o, Timeout: l.duration(content, common.Timeout), Position: l.position(b.DefRange)}
+	given := l.decode(content, ctx, &common)
+	step := Step{Kind: kind, Name: label, Operation: o, Timeout: l.duration(given, common.Timeout), Position: l.position(b.DefRange)}
 	p, isPackages := o.(*op.Packages)
 	step.Network = isPackages && (p.Update || len(p.Install) > 0)
 	if common.Network != nil {
 		step.Network = *common.Network
 	}
-	if len(l.diags) == before { // a field that is missing would fail its check too
+	if l.met == before { // a field that is missing would fail its check too
 		l.check(o, content, b.DefRange)
 		if c, ok := o.(*op.Copy); ok {
 			step.Files = l.inputs(c.Source, content.Attributes["source"].Expr.Range())
@@ -139,19 +139,22 @@ const maxInputs = 1 << 20
 func (l *loader) inputs(source string, at hcl.Range) []Input {
 	top := l.path(source)
 	var list []Input
-	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if len(list) >= maxInputs {
+	err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && len(list) >= maxInputs {
 			return fmt.Errorf("there are more than %d files", maxInputs)
 		}
-		input, err := readInput(top, path)
+		var input Input
+		if err == nil {
+			input, err = readInput(top, path)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", strings.TrimPrefix(path, l.dir+"/"), unwrapPath(err))
+		}
 		list = append(list, input)
-		return err
+		return nil
 	})
 	if err != nil {
-		l.fault(at, "Source cannot be read", fmt.Sprintf("%s: %v.", source, err))
+		l.fault(at, "Source cannot be read", err.Error()+".")
 	}
 	return list
 }
@@ -180,19 +183,21 @@ func readInput(top, path string) (Input, error) {
 		i.Digest, i.Size, err = digest.OfReader(f)
 		return i, err
 	default:
-		err = fmt.Errorf("%s is neither a file, a directory nor a link", name)
+		err = errors.New("it is neither a file, a directory nor a link")
 	}
 	return i, err
 }
 
 func (l *loader) sysprep(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 	o := &op.Sysprep{}
-	var common stepCommon
-	content := l.content(b.Body, nil, o, &common)
+	var raw struct {
+		Timeout string `hcl:"timeout,optional"`
+	}
+	content := l.content(b.Body, nil, o, &raw)
 	l.decode(content, ctx, o)
-	l.decode(content, ctx, &common)
+	given := l.decode(content, ctx, &raw)
 	l.check(o, content, b.DefRange)
-	image.Steps = append(image.Steps, Step{Kind: "sysprep", Operation: o, Timeout: l.duration(content, common.Timeout), Position: l.position(b.DefRange)})
+	image.Steps = append(image.Steps, Step{Kind: "sysprep", Operation: o, Timeout: l.duration(given, raw.Timeout), Position: l.position(b.DefRange)})
 }
 
 func (l *loader) test(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
@@ -206,9 +211,9 @@ func (l *loader) test(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 	}
 	raw.Firmware = "bios"
 	content := l.content(b.Body, []hcl.BlockHeaderSchema{{Type: "command", LabelNames: []string{"name"}}}, &raw)
-	l.decode(content, ctx, &raw)
-	l.oneOf(content, "firmware", raw.Firmware, []string{"bios", "uefi"})
-	t := Test{Kind: "boots", Firmware: raw.Firmware, Timeout: l.duration(content, raw.Timeout), Position: l.position(b.DefRange)}
+	given := l.decode(content, ctx, &raw)
+	l.oneOf(given, "firmware", raw.Firmware, []string{"bios", "uefi"})
+	t := Test{Kind: "boots", Firmware: raw.Firmware, Timeout: l.duration(given, raw.Timeout), Position: l.position(b.DefRange)}
 	for _, c := range content.Blocks {
 		var command struct {
 			Run        string `hcl:"run"`
@@ -230,9 +235,8 @@ func (l *loader) publish(b *hcl.Block, image *Image, ctx *hcl.EvalContext, d *De
 		Name string `hcl:"name,optional"`
 	}
 	raw.Name = image.Name
-	content := l.content(b.Body, nil, &raw)
-	l.decode(content, ctx, &raw)
-	if attr := content.Attributes["name"]; attr != nil && !name.MatchString(raw.Name) {
+	given := l.decode(l.content(b.Body, nil, &raw), ctx, &raw)
+	if attr := given["name"]; attr != nil && !name.MatchString(raw.Name) {
 		l.fault(attr.Expr.Range(), "Bad name", fmt.Sprintf("%q cannot be the name of a published image. %s", raw.Name, nameRule))
 	}
 	known := map[string]bool{}
@@ -242,7 +246,13 @@ func (l *loader) publish(b *hcl.Block, image *Image, ctx *hcl.EvalContext, d *De
 	if repository := b.Labels[0]; !known[repository] {
 		l.fault(b.LabelRanges[0], "Unknown repository", fmt.Sprintf("The definition has no repository %q.%s", repository, suggest(repository, slices.Collect(maps.Keys(known)))))
 	}
-	image.Publish = append(image.Publish, Publish{b.Labels[0], raw.Name})
+	p := Publish{b.Labels[0], raw.Name}
+	if before, twice := l.published[p]; twice {
+		l.fault(b.DefRange, "Published twice", fmt.Sprintf("The repository %q gets an image %q at %s already.", p.Repository, p.Name, before))
+	} else {
+		l.published[p] = l.position(b.DefRange)
+	}
+	image.Publish = append(image.Publish, p)
 }
 
 func (l *loader) target(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
@@ -256,14 +266,17 @@ func (l *loader) target(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 		Output  string   `hcl:"output,optional"`
 	}
 	raw.Tags, raw.Output = []string{image.Name + ":latest"}, "dist"
-	content := l.content(b.Body, nil, &raw)
-	l.decode(content, ctx, &raw)
+	given := l.decode(l.content(b.Body, nil, &raw), ctx, &raw)
 	for _, tag := range raw.Tags {
-		if attr := content.Attributes["tags"]; attr != nil && !imageTag.MatchString(tag) {
+		if attr := given["tags"]; attr != nil && !imageTag.MatchString(tag) {
 			l.fault(attr.Expr.Range(), "Bad tag", fmt.Sprintf(`%q is not a tag such as "NAME:latest".`, tag))
 		}
 	}
-	image.Targets = append(image.Targets, Target{"docker", &Docker{raw.Tags, raw.Command, l.relative(raw.Output)}})
+	t := &Docker{raw.Tags, raw.Command, l.path(raw.Output)}
+	if slices.ContainsFunc(image.Targets, func(o Target) bool { return o.Docker.Output == t.Output }) {
+		l.fault(b.DefRange, "Target declared twice", fmt.Sprintf("The image %q has a target %q with the same output already.", image.Name, "docker"))
+	}
+	image.Targets = append(image.Targets, Target{"docker", t})
 }
 
 // imageTag is a reference as registries take it: a name of lower-case parts and a tag.

@@ -48,8 +48,7 @@ func (l *loader) variables(blocks hcl.Blocks) cty.Value {
 func (l *loader) variableFiles() map[string]*hcl.Attribute {
 	all := map[string]*hcl.Attribute{}
 	for _, name := range l.options.VariableFiles {
-		file, diags := l.parser.ParseHCLFile(name)
-		l.report(diags)
+		file := l.parseFile(name)
 		if file == nil {
 			continue
 		}
@@ -73,7 +72,7 @@ func (l *loader) variable(b *hcl.Block, fromFiles map[string]*hcl.Attribute) (ct
 		v, diags := attr.Expr.Value(nil)
 		l.report(diags)
 		if value, given = v, true; want == cty.DynamicPseudoType && !diags.HasErrors() {
-			want = v.Type()
+			want = typeLike(v.Type())
 		}
 	}
 	name, at := b.Labels[0], b.DefRange
@@ -97,6 +96,28 @@ func (l *loader) variable(b *hcl.Block, fromFiles map[string]*hcl.Attribute) (ct
 	return converted, true
 }
 
+// typeLike is the type that a default asks of other values: one of any length if
+// its elements are all of one type.
+func typeLike(t cty.Type) cty.Type {
+	var elements []cty.Type
+	var make func(cty.Type) cty.Type
+	switch {
+	case t.IsTupleType():
+		elements, make = t.TupleElementTypes(), cty.List
+	case t.IsObjectType():
+		elements, make = slices.Collect(maps.Values(t.AttributeTypes())), cty.Map
+	default:
+		return t
+	}
+	if len(elements) == 0 {
+		return make(cty.DynamicPseudoType)
+	}
+	if slices.ContainsFunc(elements, func(e cty.Type) bool { return !e.Equals(elements[0]) }) {
+		return t
+	}
+	return make(elements[0])
+}
+
 // fromOutside finds a variable's text on the command line or, failing that, in
 // the environment.
 func (l *loader) fromOutside(name string) (string, bool) {
@@ -113,6 +134,10 @@ func (l *loader) fromOutside(name string) (string, bool) {
 // expression for anything else.
 func (l *loader) parseVariable(name, text string, want cty.Type) cty.Value {
 	if want == cty.String || want == cty.DynamicPseudoType || want.IsPrimitiveType() {
+		return cty.StringVal(text)
+	}
+	tokens, _ := hclsyntax.LexExpression([]byte(text), "--var "+name, hcl.InitialPos)
+	if checkDepth(tokens).HasErrors() {
 		return cty.StringVal(text)
 	}
 	expr, diags := hclsyntax.ParseExpression([]byte(text), "--var "+name, hcl.InitialPos)
@@ -176,10 +201,11 @@ func waitsFor(expr hcl.Expression, waiting map[string]*hcl.Attribute) bool {
 	return false
 }
 
-// knownNames makes sure that every image.NAME, var.NAME and local.NAME of an
-// expression is there: the library's own message would not say which there are.
-func (l *loader) knownNames(expr hcl.Expression, ctx *hcl.EvalContext) bool {
-	ok := true
+// unknownNames reports every image.NAME, var.NAME and local.NAME of an expression
+// that is not there, and returns where they stand: the library's own message would
+// not say which there are.
+func (l *loader) unknownNames(expr hcl.Expression, ctx *hcl.EvalContext) []hcl.Range {
+	var unknown []hcl.Range
 	for _, t := range expr.Variables() {
 		kind, listed := map[string]string{"image": "image", "var": "variable", "local": "local"}[t.RootName()]
 		if !listed || len(t) < 2 {
@@ -195,7 +221,7 @@ func (l *loader) knownNames(expr hcl.Expression, ctx *hcl.EvalContext) bool {
 		}
 		known := slices.Collect(maps.Keys(object.Type().AttributeTypes()))
 		l.fault(step.SrcRange, "Unknown "+kind, fmt.Sprintf("The definition has no %s %q.%s", kind, step.Name, suggest(step.Name, known)))
-		ok = false
+		unknown = append(unknown, t.SourceRange())
 	}
-	return ok
+	return unknown
 }

@@ -1,8 +1,12 @@
 package definition
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
 	"herdbook/internal/op"
@@ -14,16 +18,42 @@ type mark struct {
 }
 
 // secretOf makes a secret of a string with its marks; the names of several are
-// joined.
+// joined, and in the same order their versions: each version counts.
 func secretOf(v cty.Value) op.Secret {
 	plain, marks := v.Unmark()
-	var names, versions []string
+	var all []mark
 	for m := range marks {
 		if m, ok := m.(mark); ok {
-			names, versions = append(names, m.name), append(versions, m.version)
+			all = append(all, m)
 		}
 	}
-	return op.Secret{Value: plain.AsString(), Name: strings.Join(sorted(names), "+"), Version: strings.Join(sorted(versions), "+")}
+	slices.SortFunc(all, func(a, b mark) int {
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.version, b.version))
+	})
+	var names, versions []string
+	for _, m := range all {
+		names, versions = append(names, m.name), append(versions, m.version)
+	}
+	return op.Secret{Value: plain.AsString(), Name: strings.Join(names, "+"), Version: strings.Join(versions, "+")}
+}
+
+// usesSecret tells whether an expression names a local that holds a secret.
+func usesSecret(expr hcl.Expression, ctx *hcl.EvalContext) bool {
+	return slices.ContainsFunc(expr.Variables(), func(t hcl.Traversal) bool {
+		v, diags := t[:min(2, len(t))].TraverseAbs(ctx)
+		return !diags.HasErrors() && isSecret(v)
+	})
+}
+
+// hush takes out of messages what could be a secret or a part of one, since
+// functions and operators tell what they were given. What env() itself says
+// stays: it takes no secret.
+func hush(diags hcl.Diagnostics) {
+	for _, d := range diags {
+		if call, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](d); !ok || call.CalledFunctionName() != "env" {
+			d.Detail = "A secret takes part in this, so no more is told."
+		}
+	}
 }
 
 // isSecret tells whether any part of a value is one.

@@ -51,14 +51,12 @@ func (l *lines) flag(label string, set bool) {
 }
 
 func (l *lines) secret(label string, s op.Secret) {
-	switch {
-	case s == op.Secret{}:
-	case s.Name != "":
+	if s.Name != "" {
 		// By name and version, never by value: a key may be published.
-		l.add(label, "secret "+s.Name+" "+s.Version)
-	default:
-		l.add(label, "literal "+string(digest.Of([]byte(s.Value))))
+		l.add(label, "secret "+s.Name+" "+s.Version) // neither has a space
+		return
 	}
+	l.add(label, "literal "+string(digest.Of([]byte(s.Value))))
 }
 
 // Key names what the step makes upon the layer parent ("" for none).
@@ -141,7 +139,9 @@ func operationLines(l *lines, o op.Operation, files []definition.Input) {
 		userLines(l, o)
 	case *op.Password:
 		l.add("user", o.User)
-		l.secret("password", o.Password)
+		if o.Password != (op.Secret{}) {
+			l.secret("password", o.Password)
+		}
 		l.addIf("hash", o.Hash)
 		l.flag("locked", o.Locked)
 	case *op.SSHKey:

@@ -14,10 +14,13 @@ type Change struct {
 func Changes(before []string, now []Line) []Change {
 	var changes []Change
 	rest := before
-	for _, line := range now {
+	for i, line := range now {
 		text := line.String()
 		at := slices.Index(rest, text)
 		if at < 0 {
+			for len(rest) > 0 && !slices.ContainsFunc(now[i:], func(l Line) bool { return l.String() == rest[0] }) {
+				changes, rest = append(changes, Change{'-', rest[0]}), rest[1:]
+			}
 			changes = append(changes, Change{'+', text})
 			continue
 		}

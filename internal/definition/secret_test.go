@@ -1,0 +1,71 @@
+package definition
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"herdbook/internal/op"
+)
+
+// The golden files show secrets by name only, so that nothing else would tell
+// whether the right values arrive.
+func TestSecretsReachTheirFields(t *testing.T) {
+	d, err := open(t, filepath.Join("good", "secrets")).load(t)
+	if err != nil {
+		t.Fatal(text(t, err))
+	}
+	got := map[string]string{"signing_key": d.Repositories[0].SigningKey.Value}
+	for _, s := range d.Images[0].Steps {
+		switch o := s.Operation.(type) {
+		case *op.Password:
+			got[s.Name] = o.Password.Value
+		case *op.Run:
+			for name, secret := range o.Environment {
+				got[name] = secret.Value
+			}
+		}
+	}
+	want := map[string]string{
+		"signing_key": "hunter2-key", "local": "hunter2-root", "literal": "in-clear", "trimmed": "HUNTER2-ROOT",
+		"BOTH": "hunter2-token:hunter2-root", "ONE": "hunter2-token", "PART": "hunter2-json", "SUM": sum("hunter2-root"),
+		"TEMPLATE": "token=hunter2-root hunter2-token\n", "WHOLE": "deploy:hunter2-json",
+		"ORDER": "hunter2-tokenhunter2-roothunter2-key",
+	}
+
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestASigningKeyFileIsRead(t *testing.T) {
+	d, err := open(t, filepath.Join("good", "every-field")).load(t)
+	if err != nil {
+		t.Fatal(text(t, err))
+	}
+	want := op.Secret{Name: "file keys/images.asc", Value: "-----BEGIN PGP PRIVATE KEY BLOCK-----\nprivate-key-material\n-----END PGP PRIVATE KEY BLOCK-----\n"}
+	if got := d.Repositories[0].SigningKey; got != want {
+		t.Errorf("the key is %q %q", got.Name, got.Value)
+	}
+}
+
+// A version that is raised must show, whatever the versions of the others are.
+func TestEveryVersionOfAMixedSecretShows(t *testing.T) {
+	seen := map[string]bool{}
+	for _, versions := range [][3]string{{"1", "1", "2"}, {"2", "1", "2"}, {"1", "2", "2"}, {"1", "2", "1"}, {"2", "1", "1"}, {"", "1", "1"}} {
+		e := write(t, base(`step "password" "p" {
+  user     = "root"
+  password = "${env("TOKEN", "`+versions[0]+`")}${env("ROOT_PASSWORD", "`+versions[1]+`")}${env("SIGNING_KEY", "`+versions[2]+`")}"
+}`))
+		d, err := e.load(t)
+		if err != nil {
+			t.Fatal(text(t, err))
+		}
+		s := d.Images[0].Steps[0].Operation.(*op.Password).Password
+		if seen[s.String()] {
+			t.Errorf("the versions %q show as %s, which others do too", versions, s)
+		}
+		seen[s.String()] = true
+	}
+}

@@ -1,0 +1,4 @@
+# Nothing here.
+locals {
+  a = 1
+}

@@ -1,0 +1,3 @@
+image "unknown" {
+  from = image.none
+}

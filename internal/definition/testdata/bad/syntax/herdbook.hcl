@@ -1,0 +1,9 @@
+image "base" {
+  from = 
+}
+
+image "a" {
+  from = "unclosed
+}
+
+image b {

@@ -1,0 +1,7 @@
+variable "x1" {
+  default = "a"
+}
+
+locals {
+  yy = "b"
+}

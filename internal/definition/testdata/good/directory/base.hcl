@@ -1,0 +1,10 @@
+locals {
+  suite = "bookworm"
+}
+
+image "base" {
+  bootstrap "mmdebstrap" {
+    suite  = local.suite
+    mirror = local.mirror
+  }
+}

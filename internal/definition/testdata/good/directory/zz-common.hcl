@@ -1,0 +1,8 @@
+locals {
+  mirror = "http://mirror/${local.suite}"
+}
+
+repository "internal" {
+  path     = "repo"
+  unsigned = true
+}

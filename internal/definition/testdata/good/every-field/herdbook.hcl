@@ -1,0 +1,128 @@
+repository "internal" {
+  path        = "repo"
+  signing_key = "keys/images.asc"
+}
+
+repository "open" {
+  path     = "/srv/open/../images"
+  unsigned = true
+}
+
+image "base" {
+  disk { size = "2048MiB" }
+  bootstrap "mmdebstrap" {
+    suite        = "trixie"
+    mirror       = "https://deb.debian.org/debian"
+    components   = ["main", "contrib"]
+    variant      = "minbase"
+    include      = ["linux-image-cloud-amd64", "sudo"]
+    keyring      = "keys/archive.gpg"
+    architecture = "amd64"
+    refresh      = "never"
+  }
+  step "packages" "tools" {
+    install = ["curl", "nginx=1.22*"]
+    remove  = ["nano"]
+    update  = true
+    timeout = "1h30m"
+  }
+  step "packages" "less" {
+    remove = ["vim-tiny"]
+  }
+  step "packages" "offline" {
+    install = ["curl"]
+    network = false
+  }
+  step "run" "configure" {
+    script      = "#!/bin/bash\ntrue\n"
+    environment = { TOKEN = env("TOKEN", "2"), CHANNEL = "stable", PORT = 80 }
+    network     = true
+  }
+  step "file" "motd" {
+    path    = "/etc/motd"
+    content = "Welcome.\n"
+    mode    = "0600"
+    owner   = "root"
+    group   = "adm"
+  }
+  step "copy" "site" {
+    source      = "site"
+    destination = "/srv/www"
+    owner       = "www-data"
+    group       = "33"
+  }
+  step "copy" "one" {
+    source      = "site/index.html"
+    destination = "/srv/one.html"
+  }
+  step "delete" "docs" {
+    paths = ["/usr/share/doc/*", "/tmp/{a,b}"]
+  }
+  step "user" "deploy" {
+    name   = "deploy"
+    uid    = 1500
+    group  = "users"
+    groups = ["sudo", "adm"]
+    shell  = "/bin/sh"
+    home   = "/srv/deploy"
+    system = true
+  }
+  step "password" "root" {
+    user     = "root"
+    password = env("ROOT_PASSWORD")
+  }
+  step "password" "hashed" {
+    user = "deploy"
+    hash = "$6$salt$hash"
+  }
+  step "password" "locked" {
+    user   = "daemon"
+    locked = true
+  }
+  step "ssh_key" "deploy" {
+    user = "deploy"
+    keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== me@here"]
+  }
+  step "hostname" "name" {
+    name = "web.example.org"
+  }
+  step "timezone" "zone" {
+    zone = "Europe/Berlin"
+  }
+  step "service" "on" {
+    name    = "ssh.service"
+    enabled = true
+  }
+  step "service" "off" {
+    name    = "apt-daily.timer"
+    enabled = false
+    masked  = true
+  }
+  sysprep {
+    operations = ["machine-id", "logfiles"]
+    timeout    = "90s"
+  }
+  test "boots" {
+    firmware = "uefi"
+    timeout  = "5m"
+    command "answers" {
+      run         = "systemctl is-system-running"
+      expect      = "^running"
+      exit_status = 1
+    }
+    command "silent" {
+      run = "true"
+    }
+  }
+  test "boots" {}
+  publish "internal" {}
+  publish "open" {
+    name = "debian-13"
+  }
+  target "docker" {}
+  target "docker" {
+    tags    = ["registry.example.org/web:1.2", "web:latest"]
+    command = ["/bin/bash", "-l"]
+    output  = "out/docker"
+  }
+}

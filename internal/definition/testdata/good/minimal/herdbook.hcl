@@ -1,0 +1,6 @@
+image "base" {
+  bootstrap "mmdebstrap" {
+    suite  = "bookworm"
+    mirror = "http://deb.debian.org/debian"
+  }
+}

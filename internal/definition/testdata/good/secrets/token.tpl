@@ -1,0 +1,1 @@
+token=${token} ${env("TOKEN", "7")}

@@ -1,0 +1,329 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"herdbook/internal/definition"
+	"herdbook/internal/digest"
+	"herdbook/internal/op"
+	"herdbook/internal/pin"
+	"herdbook/internal/store"
+)
+
+// subject is a value that has a key.
+type subject struct {
+	name string
+	make func() any // a pointer to a fresh one
+	key  func(any) store.Key
+	// except lists the fields that are not in the key, with the reason.
+	except map[string]string
+}
+
+const (
+	noByte   = "it changes no byte of the image"
+	whether  = "it decides whether the step ends, not how"
+	notThere = "such a step has none"
+)
+
+func stepKey(v any) store.Key { return v.(*Step).Key("parent") }
+
+// subjects are a step of every kind, a bootstrap, and a test.
+func subjects() []subject {
+	list := []subject{{
+		"bootstrap",
+		func() any {
+			return &Step{Bootstrap: herd().Images[0].Bootstrap, Size: 4 << 30, Pins: []pin.Pin{release(mirror, suite), release(mirror, "trixie")}}
+		},
+		stepKey,
+		map[string]string{
+			"definition.Step.Kind": noByte, "definition.Step.Name": noByte, "definition.Step.Timeout": whether, "definition.Step.Position": noByte,
+			"definition.Step.Network": notThere, "definition.Step.Files": notThere, "plan.Step.Image": noByte, "plan.Step.Trim": notThere,
+			"pin.Pin.URL": "where the same bytes came from", "pin.Pin.Dated": "for the reader",
+			"definition.Bootstrap.Keyring": "its content is in the key", "definition.Bootstrap.Refresh": "when to ask; the answer is in the pin",
+		},
+	}, {
+		"test",
+		func() any {
+			return &definition.Test{Kind: "boots", Firmware: "bios", Commands: []definition.Command{{Name: "a", Run: "b", Expect: "c", ExitStatus: 1}, {Name: "d"}}}
+		},
+		func(v any) store.Key { return TestKey("layer", *v.(*definition.Test)) },
+		map[string]string{
+			"definition.Test.Timeout": whether, "definition.Test.Position": noByte, "definition.Command.Name": "it proves nothing",
+		},
+	}}
+	for n, o := range full() {
+		list = append(list, subject{
+			o.Kind(),
+			func() any {
+				s := &Step{Step: definition.Step{Kind: o.Kind(), Name: "n", Operation: full()[n]}, Image: "i", Pins: []pin.Pin{release(mirror, suite), release(mirror, "trixie")}}
+				if o.Kind() == "copy" {
+					s.Files = files()
+				}
+				return s
+			},
+			stepKey,
+			map[string]string{
+				"definition.Step.Kind": "the operation has its own", "definition.Step.Name": noByte, "definition.Step.Timeout": whether,
+				"definition.Step.Position": noByte, "plan.Step.Image": noByte, "plan.Step.Size": "of a bootstrap only",
+				"pin.Pin.URL": "where the same bytes came from", "pin.Pin.Dated": "for the reader",
+				"definition.Step.Files": "only copy reads files", // and is checked below
+				"definition.Input.Path": "the name in the tree and the content are in the key", "op.Copy.Source": "the files are in the key",
+				"op.Copy.Payload": "a name on the way, set by the build",
+			},
+		})
+		if o.Kind() == "copy" {
+			delete(list[len(list)-1].except, "definition.Step.Files")
+		}
+	}
+	return list
+}
+
+// A field that is new and not in the key fails here: put it into the key, or
+// write the reason why not.
+func TestEveryFieldIsInTheKeyOrHasAReason(t *testing.T) {
+	for _, s := range subjects() {
+		base := s.key(s.make())
+		if again := s.key(s.make()); again != base {
+			t.Errorf("%s: the same value has two keys", s.name)
+		}
+		for i := range variations(reflect.ValueOf(s.make()), "") {
+			v := s.make()
+			c := variations(reflect.ValueOf(v), "")[i]
+			c.apply()
+			reason := s.except[c.field]
+			changed := s.key(v) != base
+			switch {
+			case reason != "" && changed:
+				t.Errorf("%s: %s %s: the key changed, though %s", s.name, c.field, c.how, reason)
+			case reason == "" && changed == c.same:
+				t.Errorf("%s: %s %s: the key changed: %v, want %v", s.name, c.field, c.how, changed, !c.same)
+			}
+		}
+	}
+}
+
+// The test above is worth nothing for a field that its examples leave empty or
+// that it does not come to.
+func TestTheExamplesReachEveryField(t *testing.T) {
+	reached := map[string]bool{}
+	kinds := map[string]bool{}
+	for _, s := range subjects() {
+		kinds[s.name] = true
+		for _, c := range variations(reflect.ValueOf(s.make()), "") {
+			reached[c.field] = true
+		}
+	}
+	for _, v := range append([]any{Step{}, definition.Step{}, definition.Bootstrap{}, definition.Input{}, definition.Test{}, definition.Command{}, pin.Pin{}}, structs()...) {
+		for i := range reflect.TypeOf(v).NumField() {
+			field := reflect.TypeOf(v).Field(i)
+			name := reflect.TypeOf(v).String() + "." + field.Name
+			inner := field.Anonymous || field.Name == "Bootstrap" || field.Name == "Operation" // whose own fields are reached
+			if !inner && !reached[name] {
+				t.Errorf("no example varies %s", name)
+			}
+		}
+	}
+	for _, kind := range op.StepKinds() {
+		if !kinds[kind] {
+			t.Errorf("no example of kind %s", kind)
+		}
+	}
+}
+
+// full is an operation of every kind that there is.
+func full() []op.Operation { return append(operations(), &op.Bootloader{}, &op.Agent{}) }
+
+func structs() []any {
+	var list []any
+	for _, o := range full() {
+		list = append(list, reflect.ValueOf(o).Elem().Interface())
+	}
+	return list
+}
+
+func TestTheParentIsInTheKey(t *testing.T) {
+	for _, s := range subjects() {
+		step, ok := s.make().(*Step)
+		if !ok {
+			continue
+		}
+		if step.Key("a") == step.Key("b") || step.Key("") == step.Key("a") {
+			t.Errorf("%s: upon another layer, the key is the same", s.name)
+		}
+	}
+	if TestKey("a", definition.Test{}) == TestKey("b", definition.Test{}) {
+		t.Error("the test of another layer has the same key")
+	}
+}
+
+func TestCommandsOfATestAreKeptApart(t *testing.T) {
+	seen := map[store.Key]string{}
+	for _, commands := range [][]definition.Command{
+		nil, {{}}, {{}, {}}, {{Run: "a"}, {}}, {{}, {Run: "a"}}, {{Run: "a", Expect: "b"}}, {{Run: "a\nexpect \"b\""}}, {{Run: "a"}, {Expect: "b"}},
+	} {
+		key := TestKey("layer", definition.Test{Kind: "boots", Firmware: "bios", Commands: commands})
+		if other, twice := seen[key]; twice {
+			t.Errorf("%+v has the key of %s", commands, other)
+		}
+		seen[key] = fmt.Sprintf("%+v", commands)
+	}
+}
+
+// stranger is an operation that the plan does not know.
+type stranger struct{ op.Hostname }
+
+func TestAnUnknownOperationHasNoKey(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("an unknown operation got a key")
+		}
+	}()
+	Step{Step: definition.Step{Operation: &stranger{}}}.Key("")
+}
+
+// Two operations have the same key if and only if they say the same, however
+// the texts in them look.
+func TestNoTwoOperationsShareAKey(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, example := range structs() {
+		said, keys := map[string]store.Key{}, map[store.Key]string{}
+		for range 1500 {
+			v := reflect.New(reflect.TypeOf(example))
+			scribble(r, v.Elem())
+			o := v.Interface().(op.Operation)
+			key := Step{Step: definition.Step{Operation: o}}.Key("")
+			text := canonical(o)
+			if other, ok := said[text]; ok && other != key {
+				t.Fatalf("%s has two keys", text)
+			}
+			if other, ok := keys[key]; ok && other != text {
+				t.Fatalf("%s and %s share a key", text, other)
+			}
+			said[text], keys[key] = key, text
+		}
+		if n := reflect.TypeOf(example).NumField(); n > 0 && len(said) < 5 {
+			t.Errorf("%T: only %d different ones were tried", example, len(said))
+		}
+	}
+}
+
+func TestATextCannotForgeALine(t *testing.T) {
+	key := func(o op.File) store.Key { return Step{Step: definition.Step{Operation: &o}}.Key("") }
+	honest := key(op.File{Path: "/a", Content: "x", Mode: "0600"})
+	for _, content := range []string{"x\nmode 0600", "x\nmode \"0600\"", "x\"\nmode \"0600", `x"\nmode "0600`} {
+		if key(op.File{Path: "/a", Content: content}) == honest {
+			t.Errorf("the content %q has the key of a mode", content)
+		}
+	}
+}
+
+var (
+	texts = []string{"", "a", "b", "a b", "a\nb", "a\" \"b", "\xff", "\ufffd", "true", "group \"a\"\nshell \"b\""}
+	words = []string{"A", "B", "AB"}
+)
+
+// scribble sets the fields of an operation to a few awkward values.
+func scribble(r *rand.Rand, v reflect.Value) {
+	switch p := v.Addr().Interface().(type) {
+	case *op.Secret:
+		*p = op.Secret{Value: texts[r.IntN(len(texts))]}
+		if r.IntN(2) == 0 { // the definition lets neither have a space
+			p.Name, p.Version = words[r.IntN(len(words))], []string{"", "1", "2"}[r.IntN(3)]
+		}
+		return
+	case **bool:
+		if r.IntN(3) > 0 {
+			*p = new(bool)
+			**p = r.IntN(2) == 0
+		}
+		return
+	case *map[string]op.Secret:
+		*p = map[string]op.Secret{}
+		for range r.IntN(3) {
+			var s op.Secret
+			scribble(r, reflect.ValueOf(&s).Elem())
+			(*p)[words[r.IntN(len(words))]] = s
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			value := v.Field(i)
+			if v.Type() == reflect.TypeFor[op.Sysprep]() {
+				value.Set(reflect.ValueOf(op.SysprepOperations[:r.IntN(len(op.SysprepOperations))]))
+				continue
+			}
+			scribble(r, value)
+		}
+	case reflect.Slice:
+		for range r.IntN(4) {
+			v.Set(reflect.Append(v, reflect.ValueOf(texts[r.IntN(len(texts))])))
+		}
+	case reflect.String:
+		v.SetString(texts[r.IntN(len(texts))])
+	case reflect.Bool:
+		v.SetBool(r.IntN(2) == 0)
+	case reflect.Int:
+		v.SetInt(r.Int64N(3))
+	}
+}
+
+// canonical writes what an operation means: lists that are sets are sorted, what
+// the key leaves out is left out here.
+func canonical(o op.Operation) string {
+	set := func(s []string) []string { return slices.Compact(slices.Sorted(slices.Values(s))) }
+	secret := func(s op.Secret) string {
+		if s.Name != "" {
+			return fmt.Sprintf("named %q %q", s.Name, s.Version)
+		}
+		return fmt.Sprintf("literal %q", s.Value)
+	}
+	switch o := o.(type) {
+	case *op.Packages:
+		return fmt.Sprintf("%q %q %v", set(o.Install), set(o.Remove), o.Update)
+	case *op.Run:
+		text := fmt.Sprintf("%q", o.Script)
+		for _, name := range slices.Sorted(maps.Keys(o.Environment)) {
+			text += " " + name + " " + secret(o.Environment[name])
+		}
+		return text
+	case *op.Copy:
+		return fmt.Sprintf("%q %q %q", o.Destination, o.Owner, o.Group)
+	case *op.Password:
+		return fmt.Sprintf("%q %s %q %v", o.User, secret(o.Password), o.Hash, o.Locked)
+	case *op.Sysprep:
+		return strings.Join(o.Operations, " ")
+	case *op.Service:
+		enabled, _ := json.Marshal(o.Enabled)
+		return fmt.Sprintf("%q %s %v", o.Name, enabled, o.Masked)
+	}
+	return fmt.Sprintf("%q", fmt.Sprintf("%#v", reflect.ValueOf(o).Elem().Interface()))
+}
+
+// Every input of a copy is in the key, and nothing else of the machine that it
+// comes from.
+func TestTheSameTreeElsewhereHasTheSameKey(t *testing.T) {
+	key := func(root string, f func(*definition.Input)) store.Key {
+		s := Step{Step: definition.Step{Operation: &op.Copy{Source: root, Destination: "/srv"}, Files: files()}}
+		for i := range s.Files {
+			s.Files[i].Path = root + "/" + s.Files[i].Name
+		}
+		f(&s.Files[1])
+		return s.Key("")
+	}
+	base := key("/home/me", func(*definition.Input) {})
+	if key("/srv/checkout", func(*definition.Input) {}) != base {
+		t.Error("another checkout has another key")
+	}
+	if key("/home/me", func(i *definition.Input) { i.Digest = digest.Of([]byte("another")) }) == base {
+		t.Error("another content has the same key")
+	}
+}
