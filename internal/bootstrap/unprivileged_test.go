@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,12 +22,7 @@ func TestWithoutRoot(t *testing.T) {
 		return // as all tests then are
 	}
 	peer.NeedTool(t, "newuidmap", "newgidmap")
-	runtime.LockOSThread() // and never unlocked: the thread ends with the test, and its mounts
-	err := unix.Unshare(unix.CLONE_NEWNS)
-	if err == nil {
-		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-	}
-	peer.Need(t, err == nil, "mount namespaces are not allowed here")
+	peer.OwnMounts(t)
 	dir, err := os.MkdirTemp("", "herdbook-nobody-") // t.TempDir is for root's eyes
 	peer.Must(t, err)
 	t.Cleanup(func() { peer.Must(t, os.RemoveAll(dir)) })

@@ -8,7 +8,6 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -17,17 +16,11 @@ import (
 	"herdbook/internal/peer"
 )
 
-// mount lets the kernel mount an image, in a mount namespace of the test's own.
-// The thread ends with the test, and the mount with it.
+// mount lets the kernel mount an image, for this test alone.
 func mount(t *testing.T, image string, options ...string) string {
 	t.Helper()
 	peer.NeedRoot(t, "mounting")
-	runtime.LockOSThread()
-	err := unix.Unshare(unix.CLONE_NEWNS)
-	if err == nil {
-		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-	}
-	peer.Need(t, err == nil, fmt.Sprintf("mounting is not allowed here: %v", err))
+	peer.OwnMounts(t)
 	dir := t.TempDir()
 	// mount(8) is run by this thread, and so in its namespace.
 	peer.Run(t, "mount", "-t", "ext4", "-o", strings.Join(append([]string{"loop"}, options...), ","), image, dir)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 
@@ -68,10 +67,8 @@ func lockIn(t testing.TB) string {
 			t.Error(err)
 		}
 	})
-	runtime.LockOSThread()
+	peer.OwnMounts(t)
 	for _, step := range []func() error{
-		func() error { return unix.Unshare(unix.CLONE_NEWNS) },
-		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
 		func() error { return unix.Mount(testdata, testdata, "", unix.MS_BIND, "") }, // for -update
 		func() error {
 			return unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})

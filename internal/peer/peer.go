@@ -7,13 +7,16 @@ package peer
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -43,6 +46,19 @@ func NeedTool(t testing.TB, names ...string) {
 func NeedRoot(t testing.TB, why string) {
 	t.Helper()
 	Need(t, os.Getuid() == 0, why+" needs root")
+}
+
+// OwnMounts gives a test mounts of its own, which end with it: it is locked to a
+// thread in a mount namespace, and programs that it starts are there, too. A
+// subtest and a goroutine are not.
+func OwnMounts(t testing.TB) {
+	t.Helper()
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	err := unix.Unshare(unix.CLONE_NEWNS)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	Need(t, err == nil, fmt.Sprintf("a test may make no mounts of its own here: %v", err))
 }
 
 // Run runs a program that must succeed and returns what it printed.
