@@ -167,7 +167,14 @@ func typeOf(t reflect.Type) (cty.Type, string) {
 }
 
 func wrongType(want string, got cty.Value) error {
-	return fmt.Errorf("want %s, have %s", want, got.Type().FriendlyName())
+	have := got.Type().FriendlyName()
+	switch t := got.Type(); {
+	case t.IsTupleType():
+		have = "a list"
+	case t.IsObjectType():
+		have = "an object"
+	}
+	return fmt.Errorf("want %s, have %s", want, have)
 }
 
 // maxListed bounds the names that a message lists.
