@@ -147,7 +147,7 @@ func makeDisk(t *testing.T, label string, parts ...part) string {
 func work(t *testing.T, disk, script string) string {
 	t.Helper()
 	agent, err := Agent()
-	peer.Need(t, err == nil, "the agent is not built: make build")
+	peer.Must(t, err)
 	verdict, err := machine.Probe(t.Context(), t.TempDir())
 	peer.Must(t, err)
 	var mu sync.Mutex
@@ -171,6 +171,8 @@ func work(t *testing.T, disk, script string) string {
 
 // Every way in which a system can lie on its disk, and modules be packed.
 func TestVMLayouts(t *testing.T) {
+	_, err := Agent()
+	peer.Need(t, err == nil, "the agent is not built: make build")
 	for _, c := range []struct {
 		name, compress, label, fstab string
 		split                        bool // /boot is a partition of its own
