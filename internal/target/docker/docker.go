@@ -17,12 +17,10 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/renameio/v2"
 	"github.com/klauspost/pgzip"
@@ -136,7 +134,7 @@ func (e Export) write(ctx context.Context, sink event.Sink) (m Manifest, err err
 		return m, err
 	}
 	sink.Emit(event.Event{Kind: event.Phase, Text: "write the archive"})
-	if err := e.writeArchive(filepath.Join(e.Dir, m.Archive.Name), image, &m.Archive); err != nil {
+	if err := e.writeArchive(e.ArchivePath(), image, layer, &m.Archive); err != nil {
 		return m, err
 	}
 	text, err := json.MarshalIndent(m, "", "  ")
@@ -222,28 +220,4 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
-}
-
-// writeArchive writes an archive that "docker load" takes.
-func (e Export) writeArchive(path string, image v1.Image, made *File) (err error) {
-	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
-	if err != nil {
-		return err
-	}
-	// After CloseAtomicallyReplace this does nothing.
-	defer func() { err = errors.Join(err, f.Cleanup()) }()
-	images := map[name.Reference]v1.Image{}
-	for _, tag := range e.Tags {
-		ref, err := name.NewTag(tag)
-		if err != nil {
-			return fmt.Errorf("use tag %q: %w", tag, err)
-		}
-		images[ref] = image
-	}
-	w := digest.NewWriter(f)
-	if err := tarball.MultiRefWrite(images, w); err != nil {
-		return err
-	}
-	made.Size, made.Digest = w.Size(), w.Digest()
-	return f.CloseAtomicallyReplace()
 }
