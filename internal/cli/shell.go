@@ -145,6 +145,7 @@ func (a *app) shell(ctx context.Context, s *store.Store, o shellOptions) (err er
 	}
 	err = workshop.Look(ctx, visit)
 	if errors.Is(context.Cause(ctx), errLeft) {
+		fmt.Fprint(a.Stderr, "\r\n") // the guest's last line has no end
 		return nil
 	}
 	return err
