@@ -1,0 +1,74 @@
+package digest
+
+import (
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+)
+
+// Checksum is what a publisher says of a file: the algorithm, a colon and the
+// digits in lower-case hexadecimal, as in "sha256:9f86…". SHA-256 and SHA-512 are
+// known, which is what distributions publish. The zero value says nothing.
+type Checksum string
+
+// ParseChecksum reads a checksum. Without an algorithm the number of digits tells
+// it; upper-case digits are taken.
+func ParseChecksum(s string) (Checksum, error) {
+	algorithm, digits, ok := strings.Cut(s, ":")
+	if !ok {
+		algorithm, digits = "", s
+	}
+	digits = strings.ToLower(digits)
+	switch {
+	case (algorithm == "" || algorithm == "sha256") && len(digits) == sha256.Size*2:
+		algorithm = "sha256"
+	case (algorithm == "" || algorithm == "sha512") && len(digits) == sha512.Size*2:
+		algorithm = "sha512"
+	default:
+		return "", fmt.Errorf("parse checksum %q: want sha256:… with 64 hexadecimal digits or sha512:… with 128", s)
+	}
+	if _, err := hex.DecodeString(digits); err != nil {
+		return "", fmt.Errorf("parse checksum %q: %w", s, err)
+	}
+	return Checksum(algorithm + ":" + digits), nil
+}
+
+// Checksum is the digest as one.
+func (d Digest) Checksum() Checksum {
+	if d == "" {
+		return ""
+	}
+	return Checksum("sha256:" + string(d))
+}
+
+// FileName is a name for the content: the algorithm, a hyphen and the digits.
+func (c Checksum) FileName() string { return strings.Replace(string(c), ":", "-", 1) }
+
+// Short is the algorithm with the first twelve digits, enough for a person.
+func (c Checksum) Short() string {
+	algorithm, digits, _ := strings.Cut(string(c), ":")
+	return algorithm + ":" + digits[:min(12, len(digits))]
+}
+
+// Verify reads r to its end and returns an error that wraps ErrMismatch if it
+// held anything else than c says.
+func (c Checksum) Verify(r io.Reader) error {
+	algorithm, _, _ := strings.Cut(string(c), ":")
+	hashes := map[string]func() hash.Hash{"sha256": sha256.New, "sha512": sha512.New}
+	fresh := hashes[algorithm]
+	if fresh == nil {
+		return fmt.Errorf("verify content: %q is no checksum", c)
+	}
+	h := fresh()
+	if _, err := io.Copy(h, r); err != nil {
+		return fmt.Errorf("verify content: %w", err)
+	}
+	if got := Checksum(algorithm + ":" + hex.EncodeToString(h.Sum(nil))); got != c {
+		return fmt.Errorf("%w: %s, want %s", ErrMismatch, got, c)
+	}
+	return nil
+}
