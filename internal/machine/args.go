@@ -3,6 +3,7 @@ package machine
 import (
 	"cmp"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,8 +14,11 @@ const (
 	qmpFD = iota + 3
 	portFD
 	consoleFD
-	varsFD
+	memoryFD
 )
+
+// memoryPath is where QEMU finds the file in memory.
+var memoryPath = "/proc/self/fd/" + strconv.Itoa(memoryFD)
 
 // sandbox keeps a QEMU that a guest has taken over from starting programs or
 // gaining rights.
@@ -22,8 +26,8 @@ const sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 
 // Args is the command line of a machine, without the program's name. It is a
 // pure function. The descriptors 3, 4 and 5 are the sockets of QMP, of the
-// agent's port and of the console; 6 holds the firmware's variables where
-// s.FirmwareVars is empty.
+// agent's port and of the console; 6 is a file in memory: the initrd with its
+// overlay, or the firmware's variables where s.FirmwareVars is empty.
 //
 // QEMU's key=value form is used throughout, not JSON: JSON cannot carry a file
 // name that is not UTF-8.
@@ -46,11 +50,12 @@ func Args(s Spec) []string {
 		// A guest without randomness waits for it at its first key.
 		"-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0",
 	)
-	if s.Port != "" {
-		args = append(args,
-			"-chardev", socket("agent", portFD),
-			"-device", "virtio-serial-pci",
-			"-device", options("virtserialport", "chardev", "agent", "name", s.Port))
+	args = append(args, port(s)...)
+	if s.Screen {
+		args = append(args, "-device", "VGA,romfile=")
+	}
+	if slices.ContainsFunc(s.Disks, func(d Disk) bool { return d.CDROM }) {
+		args = append(args, "-device", "virtio-scsi-pci,id=scsi0")
 	}
 	args = append(args, start(s)...)
 	for i, d := range s.Disks {
@@ -62,6 +67,22 @@ func Args(s Spec) []string {
 		args = append(args, "-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile=")
 	}
 	return args
+}
+
+// port is the machine's second line to the outside: the agent's port, or a log's.
+func port(s Spec) []string {
+	name := cmp.Or(s.Port, s.Log)
+	switch name {
+	case "":
+		return nil
+	case SerialLog:
+		return []string{"-chardev", socket("port", portFD), "-serial", "chardev:port"}
+	}
+	return []string{
+		"-chardev", socket("port", portFD),
+		"-device", "virtio-serial-pci",
+		"-device", options("virtserialport", "chardev", "port", "name", name),
+	}
 }
 
 // machineType is the PC of 2009, for every boot the same, without the devices
@@ -88,12 +109,15 @@ func start(s Spec) []string {
 	switch {
 	case s.Kernel != "":
 		args := []string{"-kernel", absolute(s.Kernel)}
-		if s.Initrd != "" {
+		switch {
+		case s.Overlay != nil:
+			args = append(args, "-initrd", memoryPath)
+		case s.Initrd != "":
 			args = append(args, "-initrd", absolute(s.Initrd))
 		}
 		return append(args, "-append", s.CommandLine)
 	case s.uefi():
-		vars := cmp.Or(s.FirmwareVars, "/proc/self/fd/"+strconv.Itoa(varsFD))
+		vars := cmp.Or(s.FirmwareVars, memoryPath)
 		return append(flash("code", s.FirmwareCode, true), flash("vars", vars, false)...)
 	}
 	return nil
@@ -123,7 +147,12 @@ func diskArgs(i int, d Disk, s Spec) []string {
 		file = append(file, "cache.no-flush", "on")
 		node = append(node, "cache.no-flush", "on")
 	}
+	driver := "virtio-blk-pci"
 	device := []string{"drive", name, "id", "dev" + strconv.Itoa(i), "rerror", "stop"}
+	if d.CDROM {
+		driver = "scsi-cd"
+		device = append(device, "bus", "scsi0.0")
+	}
 	if !d.ReadOnly {
 		device = append(device, "werror", "stop")
 	}
@@ -136,7 +165,7 @@ func diskArgs(i int, d Disk, s Spec) []string {
 	return []string{
 		"-blockdev", options("file", file...),
 		"-blockdev", options(string(d.Format), node...),
-		"-device", options("virtio-blk-pci", device...),
+		"-device", options(driver, device...),
 	}
 }
 

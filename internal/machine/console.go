@@ -15,12 +15,13 @@ const tailLines = 40
 // panicMark is how Linux begins its last words.
 const panicMark = "Kernel panic - not syncing"
 
-// console reads a machine's serial console: every line becomes an event, the
-// last ones are kept, and a person may be attached.
+// console reads a machine's serial console, or another stream of lines: each
+// becomes an event, the last ones are kept, and a person may be attached.
 type console struct {
-	conn net.Conn
-	sink event.Sink
-	done chan struct{} // closed when the last byte was read
+	conn   net.Conn
+	stream string
+	sink   event.Sink
+	done   chan struct{} // closed when the last byte was read
 
 	mu       sync.Mutex
 	splitter splitter
@@ -29,8 +30,8 @@ type console struct {
 	person   io.Writer
 }
 
-func newConsole(conn net.Conn, sink event.Sink) *console {
-	c := &console{conn: conn, sink: sink, done: make(chan struct{})}
+func newConsole(conn net.Conn, stream string, sink event.Sink) *console {
+	c := &console{conn: conn, stream: stream, sink: sink, done: make(chan struct{})}
 	go c.listen()
 	return c
 }
@@ -71,7 +72,7 @@ func (c *console) take(p []byte, end bool) {
 		}
 	}
 	for _, text := range lines {
-		c.sink.Line(event.Console, text)
+		c.sink.Line(c.stream, text)
 	}
 }
 
@@ -84,6 +85,13 @@ func (c *console) tail() []string {
 		lines = append(lines, printable(c.splitter.line))
 	}
 	return lines[max(0, len(lines)-tailLines):]
+}
+
+// unfinished returns what was sent since the last line ended.
+func (c *console) unfinished() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return printable(c.splitter.line)
 }
 
 // kernelPanic returns the line by which the kernel gave up, or "".

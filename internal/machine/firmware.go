@@ -74,5 +74,5 @@ func prepareFirmware(s *Spec) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the UEFI firmware's variables: %w", err)
 	}
-	return memoryFile("firmware-variables", vars)
+	return newMemoryFile("firmware-variables", vars)
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -24,6 +25,7 @@ import (
 type Machine struct {
 	port    net.Conn
 	console *console
+	log     *console // nil if there is none
 	qmp     *qmp
 	process *process
 	disks   []Disk
@@ -65,7 +67,7 @@ func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error
 	if err != nil {
 		return nil, err
 	}
-	vars, err := prepareFirmware(&s)
+	memory, err := s.memoryFile()
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +80,8 @@ func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error
 		}
 		theirs, ours = append(theirs, p.theirs), append(ours, p.ours)
 	}
-	if vars != nil {
-		theirs = append(theirs, vars)
+	if memory != nil {
+		theirs = append(theirs, memory)
 	}
 	var p *process
 	if err == nil {
@@ -92,10 +94,14 @@ func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error
 		}
 		return nil, errors.Join(err, closeAll(ours))
 	}
-	return &Machine{
-		qmp: newQMP(ours[0]), port: ours[1], console: newConsole(ours[2], sink),
+	m := &Machine{
+		qmp: newQMP(ours[0]), port: ours[1], console: newConsole(ours[2], event.Console, sink),
 		process: p, disks: s.Disks, done: make(chan struct{}),
-	}, nil
+	}
+	if s.Log != "" {
+		m.log = newConsole(m.port, event.System, sink)
+	}
+	return m, nil
 }
 
 // reap waits for QEMU's end and for its last words on every socket.
@@ -103,6 +109,9 @@ func (m *Machine) reap() {
 	<-m.process.done
 	<-m.console.done
 	<-m.qmp.done
+	if m.log != nil {
+		<-m.log.done
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.exit = conclude(ending{
@@ -163,6 +172,10 @@ func (m *Machine) Port() net.Conn { return m.port }
 // Tail returns the last lines of the console, 40 at most, the unfinished one
 // included.
 func (m *Machine) Tail() []string { return m.console.tail() }
+
+// Unfinished returns what stands on the console behind its last whole line: a
+// prompt, or progress.
+func (m *Machine) Unfinished() string { return m.console.unfinished() }
 
 // Attach passes the console's raw bytes to w and what is read from r to the
 // console, for a person at a terminal, beside the log. It returns at once. The
@@ -231,6 +244,19 @@ func (m *Machine) Status(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("read QEMU's status: %w", err)
 	}
 	return answer.Status, nil
+}
+
+// Screenshot writes what the machine's screen shows to path, as PNG. The machine
+// must have a Screen. It needs QEMU 7.1.
+func (m *Machine) Screenshot(ctx context.Context, path string) error {
+	absolute, err := filepath.Abs(path)
+	if err == nil {
+		_, err = m.qmp.call(ctx, "screendump", map[string]any{"filename": absolute, "format": "png"})
+	}
+	if err != nil {
+		return fmt.Errorf("take a screenshot: %w", err)
+	}
+	return nil
 }
 
 // Kill ends the machine at once, as if its plug were pulled.

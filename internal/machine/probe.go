@@ -89,7 +89,7 @@ func tryAccelerator(ctx context.Context, a Accelerator) (reason string, err erro
 	}
 	rom := make([]byte, romSize)
 	copy(rom[romSize-len(probeCode):], probeCode)
-	firmware, err := memoryFile("probe", rom)
+	firmware, err := newMemoryFile("probe", rom)
 	if err != nil {
 		return "", err
 	}

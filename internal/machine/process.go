@@ -98,19 +98,6 @@ func socketPair() (pair, error) {
 	return pair{conn, theirs}, nil
 }
 
-// memoryFile returns a file with the bytes p that has no name anywhere.
-func memoryFile(name string, p []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("make a file in memory: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if _, err := f.Write(p); err != nil {
-		return nil, errors.Join(fmt.Errorf("write a file in memory: %w", err), f.Close())
-	}
-	return f, nil
-}
-
 // maxStderr bounds what is kept of QEMU's words, in bytes.
 const maxStderr = 4096
 

@@ -58,8 +58,9 @@ type message struct {
 }
 
 type command struct {
-	Execute string `json:"execute"`
-	ID      uint64 `json:"id"`
+	Execute   string         `json:"execute"`
+	Arguments map[string]any `json:"arguments,omitempty"`
+	ID        uint64         `json:"id"`
 }
 
 // newQMP begins to listen. Nothing may be executed before handshake.
@@ -209,12 +210,17 @@ func (q *qmp) loss() error {
 // execute sends a command and waits for its answer. It may be called from
 // several goroutines.
 func (q *qmp) execute(ctx context.Context, name string) (json.RawMessage, error) {
+	return q.call(ctx, name, nil)
+}
+
+// call is execute with arguments.
+func (q *qmp) call(ctx context.Context, name string, arguments map[string]any) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	answer := make(chan message, 1)
 	id := q.expect(answer)
 	defer q.forget(id)
-	if err := q.send(ctx, command{name, id}); err != nil {
+	if err := q.send(ctx, command{name, arguments, id}); err != nil {
 		return nil, fmt.Errorf("ask QEMU for %s: %w: %w", name, errLost, err)
 	}
 	select {

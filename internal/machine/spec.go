@@ -38,6 +38,9 @@ type Spec struct {
 	// ELF file that lies packed inside it (started through its PVH entry).
 	// Without one the machine starts from its first disk by Firmware.
 	Kernel, Initrd, CommandLine string
+	// Laid behind the initrd, in memory only: a cpio archive (newc), which the
+	// kernel unpacks over what the initrd holds.
+	Overlay []byte
 
 	Firmware     Firmware // default BIOS
 	FirmwareCode string   // path, for UEFI; Start looks for Debian's if there is none
@@ -45,15 +48,21 @@ type Spec struct {
 
 	Disks   []Disk
 	NoFlush bool   // the guest's flushes are not passed to the host: for disks that the caller syncs, or throws away
-	Port    string // name of the agent's virtio-serial port
+	Port    string // name of the virtio-serial port that Machine.Port is the other end of
+	Log     string // where a log of the guest arrives, each line an event: SerialLog, or a virtio-serial port's name; not with Port
+	Screen  bool   // a graphics card, so that there is something to see for Screenshot
 	Network bool   // a virtio network device on QEMU's user network; without it there is no network at all
 }
 
-// Disk is one virtio disk.
+// SerialLog is the second serial line of a machine, in the guest /dev/ttyS1.
+const SerialLog = "ttyS1"
+
+// Disk is one virtio disk, or a disc in a drive.
 type Disk struct {
 	Path     string
 	Format   disk.Format
 	ReadOnly bool
+	CDROM    bool   // a CD-ROM drive (/dev/sr0) with the image, raw and read-only, as its disc
 	Serial   string // what the guest knows it by (/dev/disk/by-id/virtio-SERIAL); at most 20 characters
 	Discard  bool   // what the guest trims, or overwrites with zeros, is freed in the image
 }
@@ -79,6 +88,10 @@ func (s Spec) check() error {
 		return fmt.Errorf("%d MiB of memory and %d processors make no machine", s.Memory, s.CPUs)
 	case s.Kernel == "" && (s.Initrd != "" || s.CommandLine != ""):
 		return errors.New("an initrd or a kernel command line needs a kernel")
+	case s.Initrd == "" && s.Overlay != nil:
+		return errors.New("an overlay needs an initrd")
+	case s.Port != "" && s.Log != "":
+		return errors.New("a machine has either a port or a log")
 	case len(s.Disks) > maxDisks:
 		return fmt.Errorf("%d disks are more than %d", len(s.Disks), maxDisks)
 	}
@@ -96,6 +109,8 @@ func (d Disk) check() error {
 		return errors.New("it has no path")
 	case d.Format != disk.Raw && d.Format != disk.QCOW2:
 		return fmt.Errorf("format %q is none of raw, qcow2", d.Format)
+	case d.CDROM && (!d.ReadOnly || d.Format != disk.Raw):
+		return errors.New("a disc is raw and read-only")
 	case len(d.Serial) > maxSerial:
 		return fmt.Errorf("serial %q is longer than %d bytes", d.Serial, maxSerial)
 	case strings.ContainsFunc(d.Serial, func(r rune) bool { return r <= ' ' || r == ',' || r == '/' || r > '~' }):
