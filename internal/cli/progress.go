@@ -132,6 +132,8 @@ func plainText(e event.Event) (string, bool) {
 		return "not done", true
 	case event.Phase:
 		return e.Text, true
+	case event.PhaseDone:
+		return fmt.Sprintf("%s took %s", e.Text, seconds(e.Elapsed)), true
 	case event.Notice:
 		return "note: " + e.Text, true
 	case event.ArtefactMade:

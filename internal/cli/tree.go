@@ -31,6 +31,7 @@ type treeStep struct {
 	elapsed     time.Duration
 	phase, line string
 	done, total int64
+	percent     int
 	failure     string
 }
 
@@ -58,13 +59,13 @@ func (t *tree) take(e event.Event, now time.Time) {
 	case event.StepDone, event.StepFailed:
 		s.state, s.elapsed, s.failure = e.Kind, now.Sub(s.started), e.Text
 	case event.Phase:
-		s.phase, s.line, s.done, s.total = e.Text, "", 0, 0
+		s.phase, s.line, s.done, s.total, s.percent = e.Text, "", 0, 0, 0
 	case event.Log:
 		if text := printable(e.Text); strings.ContainsFunc(text, unicode.IsLetter) { // no rows of dots
 			s.line = text
 		}
 	case event.Progress:
-		s.done, s.total = e.Done, e.Total
+		s.done, s.total, s.percent = e.Done, e.Total, e.Percent
 	}
 }
 
@@ -162,6 +163,9 @@ func (s *treeStep) text(now time.Time) string {
 		text := fmt.Sprintf("● %s  %s", s.name, seconds(now.Sub(s.started)))
 		if s.phase != "" {
 			text += "  " + s.phase
+		}
+		if s.percent > 0 {
+			text += fmt.Sprintf(" %d%%", s.percent)
 		}
 		if s.done > 0 {
 			text += "  " + amount(s.done, s.total)

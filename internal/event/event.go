@@ -17,8 +17,9 @@ const (
 	StepFailed   Kind = "failed"   // Text is the error
 	StepSkipped  Kind = "skipped"  // a step before it failed
 	Phase        Kind = "phase"    // Text names what the step does now
+	PhaseDone    Kind = "ended"    // Text names what the step did for the time Elapsed
 	Log          Kind = "log"      // Text is one line of Stream
-	Progress     Kind = "progress" // Done of Total bytes
+	Progress     Kind = "progress" // Done of Total bytes, or Percent
 	Notice       Kind = "notice"   // Text is for the user: a choice made and why
 	ArtefactMade Kind = "artefact" // Text is the path or name of something delivered
 )
@@ -29,6 +30,7 @@ const (
 	Stdout  = "stdout"  // a command's standard output
 	Stderr  = "stderr"  // a command's standard error
 	Agent   = "agent"   // the agent's own words
+	System  = "system"  // the log that an installer keeps of itself
 )
 
 // Event is one thing that happened. Only Kind is always set.
@@ -41,6 +43,7 @@ type Event struct {
 	Text    string        `json:"text,omitempty"`
 	Done    int64         `json:"done,omitempty"`
 	Total   int64         `json:"total,omitempty"` // 0 when unknown
+	Percent int           `json:"percent,omitempty"`
 	Layer   string        `json:"layer,omitempty"` // digest of a layer
 	Elapsed time.Duration `json:"elapsed,omitempty"`
 }
