@@ -35,14 +35,16 @@ var packages = map[string]place{
 	"internal/source":       {rank: 2, imports: []string{"digest", "event", "pin", "signed"}},
 	"internal/wire":         {rank: 2, imports: []string{"event", "op"}},
 
+	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
 	"internal/agent":         {rank: 3, imports: []string{"event", "guest", "op", "wire"}},
 	"internal/target/docker": {rank: 3, imports: []string{"digest", "event", "ext4", "inspection"}},
 	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "op", "wire"}},
 
-	"internal/plan": {rank: 4, pure: true, imports: []string{"definition", "digest", "op", "pin", "store"}},
+	"internal/plan": {rank: 4, pure: true, imports: []string{"definition", "digest", "install", "op", "pin", "store"}},
 
 	"internal/build": {rank: 5, imports: []string{
-		"bootstrap", "definition", "digest", "disk", "event", "machine", "op", "plan", "store", "wire", "workshop",
+		"bootstrap", "definition", "digest", "disk", "event", "inspection", "install", "machine", "op", "plan", "source",
+		"store", "wire", "workshop",
 	}},
 	"internal/delivery": {rank: 5, imports: []string{
 		"definition", "digest", "disk", "event", "inspection", "repo", "repo/publish", "signed", "store", "target/docker",

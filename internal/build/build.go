@@ -245,7 +245,10 @@ func (r *run) explain(err error) error {
 func (r *run) failed(step plan.Step, sink event.Sink, log *journal, err error) *StepError {
 	sink.Emit(event.Event{Kind: event.StepFailed, Text: err.Error()})
 	failure := &StepError{Image: step.Image, Step: step.Label(), Position: step.Position, Err: err}
-	if log != nil {
+	var installer *InstallError
+	if errors.As(err, &installer) {
+		failure.Log = installer.Report()
+	} else if log != nil {
 		var inGuest *workshop.FailedError
 		failure.Log = log.last(errors.As(err, &inGuest))
 	}

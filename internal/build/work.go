@@ -33,6 +33,9 @@ func (r *run) work(ctx context.Context, step plan.Step, key store.Key, work *sto
 		defer cancel()
 		return "host", bootstrap.Make(ctx, bootstrapSpec(step, key), scratch, work.DiskPath(), sink)
 	}
+	if step.Install != nil {
+		return r.install(ctx, step, work.Dir, work.DiskPath(), sink)
+	}
 	if err := disk.CreateOverlay(ctx, work.DiskPath(), work.BackingName(), disk.QCOW2, 0); err != nil {
 		return "", err
 	}

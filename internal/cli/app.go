@@ -135,12 +135,7 @@ func (a *app) pin(ctx context.Context, def *definition.Definition, s *store.Stor
 	}
 	var wanted []source.Wanted
 	for _, image := range def.Images {
-		if b := image.Bootstrap; b != nil {
-			wanted = append(wanted, source.Wanted{
-				Suite:   source.Suite{Mirror: b.Mirror, Name: b.Suite, Keyring: b.Keyring},
-				Refresh: source.Refresh(b.Refresh),
-			})
-		}
+		wanted = append(wanted, wants(image)...)
 	}
 	r := source.Resolver{
 		Fetcher: source.Fetcher{Sink: sink}, Seen: filepath.Join(s.Dir(), "seen"), Now: a.Now(), Force: force, Sink: sink,
@@ -156,6 +151,35 @@ func (a *app) pin(ctx context.Context, def *definition.Definition, s *store.Stor
 		return lock, fmt.Errorf("write lock file: %w", err)
 	}
 	return fresh, nil
+}
+
+// wants is what an image uses from outside that must be pinned.
+func wants(image definition.Image) []source.Wanted {
+	if b := image.Bootstrap; b != nil {
+		return []source.Wanted{{
+			Suite:   source.Suite{Mirror: b.Mirror, Name: b.Suite, Keyring: b.Keyring},
+			Refresh: source.Refresh(b.Refresh),
+		}}
+	}
+	i := image.Install
+	switch {
+	case i == nil || i.Location.IsDisc():
+		return nil // a disc has its checksum
+	case i.Location.URL != "":
+		return []source.Wanted{{
+			Installer: source.Installer{
+				Kind: i.Kind, Location: i.Location.URL, Kernel: i.Kernel.Checksum, Initrd: i.Initrd.Checksum, Keyring: i.Keyring,
+			},
+			Refresh: source.Refresh(i.Refresh),
+		}}
+	}
+	var files []source.Wanted
+	for _, m := range []definition.Medium{i.Kernel, i.Initrd} {
+		if m.Checksum == "" {
+			files = append(files, source.Wanted{File: m.URL, Refresh: source.Always})
+		}
+	}
+	return files
 }
 
 // planned parses, pins and plans for a command that only looks.

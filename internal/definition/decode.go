@@ -162,6 +162,8 @@ func typeOf(t reflect.Type) (cty.Type, string) {
 		return cty.Number, "a whole number"
 	case reflect.Slice:
 		return cty.List(cty.String), "a list of strings"
+	case reflect.Map:
+		return cty.Map(cty.String), "a map of strings"
 	}
 	return cty.String, "a string"
 }

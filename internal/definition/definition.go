@@ -32,6 +32,8 @@ type Image struct {
 	Name      string
 	From      string // name of the parent image; "" if it starts by itself
 	Bootstrap *Bootstrap
+	Install   *Install
+	Import    *Import
 	Disk      Disk
 	Steps     []Step // sysprep, if asked for, is the last one
 	Tests     []Test
@@ -56,6 +58,44 @@ type Bootstrap struct {
 	KeyringDigest digest.Digest
 	Architecture  string
 	Refresh       string // never, daily or always
+}
+
+// Medium is something that an image starts from: a tree, an ISO image, a kernel,
+// a disk image.
+type Medium struct {
+	URL      string          // http, https or file
+	Checksum digest.Checksum // that the definition gives; "" if it gives none
+}
+
+// Install makes an image with the distribution's own installer. The fields with
+// tags are read as they stand.
+type Install struct {
+	Kind           string    // preseed, kickstart, autoinstall or autoyast
+	Location       Medium    // a tree, or an ISO image with its checksum; empty if Kernel and Initrd are given
+	Kernel, Initrd Medium    // with Location: only the checksums may be set
+	Answers        op.Secret `hcl:"answers"`
+	Arguments      []string  `hcl:"arguments,optional"` // of the kernel, behind those of herdbook
+	Files          []InitrdFile
+	MirrorProxy    string `hcl:"mirror_proxy,optional"`
+	Keyring        string `hcl:"keyring,optional"`  // absolute path; "" for the host's
+	Refresh        string `hcl:"refresh,optional"`  // never, daily or always
+	Firmware       string `hcl:"firmware,optional"` // bios or uefi
+	Memory         int    // MiB
+	Timeout        time.Duration
+	Position       string // file:line
+}
+
+// InitrdFile is a file, or a directory with all that is in it, laid into an
+// installer's initrd.
+type InitrdFile struct {
+	Path   string // in the initrd, absolute
+	Inputs []Input
+}
+
+// Import makes an image of a disk image.
+type Import struct {
+	Medium
+	Format string // raw, qcow2, vmdk, vhdx or vdi; "" to find out
 }
 
 // Step is one operation on the image.

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -162,7 +161,8 @@ func (l *loader) forEach(attr *hcl.Attribute, ctx *hcl.EvalContext) map[string]c
 
 // imageBlocks are what an image may hold.
 var imageBlocks = []hcl.BlockHeaderSchema{
-	{Type: "disk"}, {Type: "bootstrap", LabelNames: []string{"kind"}}, {Type: "step", LabelNames: []string{"kind", "name"}},
+	{Type: "disk"}, {Type: "bootstrap", LabelNames: []string{"kind"}}, {Type: "install", LabelNames: []string{"kind"}}, {Type: "import"},
+	{Type: "step", LabelNames: []string{"kind", "name"}},
 	{Type: "sysprep"}, {Type: "test", LabelNames: []string{"kind"}}, {Type: "publish", LabelNames: []string{"repository"}},
 	{Type: "target", LabelNames: []string{"kind"}},
 }
@@ -206,13 +206,13 @@ func (l *loader) image(i instance, ctx *hcl.EvalContext, d *Definition) Image {
 // start reads how the image begins: exactly one way.
 func (l *loader) start(i instance, content *hcl.BodyContent, image *Image, ctx *hcl.EvalContext) {
 	blocks := content.Blocks.ByType()
-	starts := len(blocks["bootstrap"])
+	starts := len(blocks["bootstrap"]) + len(blocks["install"]) + len(blocks["import"])
 	from := content.Attributes["from"]
 	if from != nil {
 		starts++
 	}
 	if starts != 1 {
-		l.fault(i.block.DefRange, "Image needs one start", fmt.Sprintf("The image %q has %d: give either from = image.NAME or one bootstrap block.", i.name, starts))
+		l.fault(i.block.DefRange, "Image needs one start", fmt.Sprintf("The image %q has %d: give either from = image.NAME or one block bootstrap, install or import.", i.name, starts))
 	}
 	for n, b := range blocks["disk"] {
 		switch {
@@ -220,15 +220,23 @@ func (l *loader) start(i instance, content *hcl.BodyContent, image *Image, ctx *
 			l.fault(b.DefRange, "Disk twice", "An image has one disk block.")
 		case from != nil:
 			l.fault(b.DefRange, "Disk of a derived image", "The disk of an image with from is that of its parent.")
+		case len(blocks["import"]) > 0:
+			l.fault(b.DefRange, "Disk of an imported image", "An imported image has the disk that it comes with.")
 		default:
 			image.Disk.Size = l.diskSize(b, ctx)
 		}
 	}
-	if len(blocks["bootstrap"]) > 0 {
-		image.Bootstrap = l.bootstrap(blocks["bootstrap"][0], ctx)
-		if image.Disk.Size == 0 && len(blocks["disk"]) == 0 {
-			image.Disk.Size = 4 << 30
-		}
+	for _, b := range blocks["bootstrap"] {
+		image.Bootstrap = l.bootstrap(b, ctx)
+	}
+	for _, b := range blocks["install"] {
+		image.Install = l.install(b, ctx)
+	}
+	for _, b := range blocks["import"] {
+		image.Import = l.imported(b, ctx)
+	}
+	if image.Disk.Size == 0 && len(blocks["disk"]) == 0 && (image.Bootstrap != nil || image.Install != nil) {
+		image.Disk.Size = 4 << 30
 	}
 }
 
@@ -243,16 +251,9 @@ func (l *loader) diskSize(b *hcl.Block, ctx *hcl.EvalContext) int64 {
 	if attr == nil {
 		return 0
 	}
-	m := sizeText.FindStringSubmatch(raw.Size)
-	if m == nil {
-		l.fault(attr.Expr.Range(), "Bad size", fmt.Sprintf(`%q is not a size; write it as "4G" or "4096M".`, raw.Size))
-		return 0
-	}
-	n, err := strconv.ParseInt(m[1], 10, 64)
-	n <<= map[string]int{"M": 20, "G": 30, "T": 40}[m[2]]
-	if err != nil || n < 1<<30 || n > 64<<40 {
+	n := l.size(attr, raw.Size)
+	if n != 0 && (n < 1<<30 || n > 64<<40) {
 		l.fault(attr.Expr.Range(), "Bad size", "A disk has 1G to 64T.")
-		return 0
 	}
 	return n
 }

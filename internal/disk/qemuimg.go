@@ -68,6 +68,18 @@ func CreateOverlay(ctx context.Context, path, backing string, format Format, siz
 	return nil
 }
 
+// Create makes an empty qcow2 image of size bytes at path.
+func Create(ctx context.Context, path string, size int64) error {
+	absolute, err := filepath.Abs(path)
+	if err == nil {
+		_, err = qemuImg(ctx, "create", "-q", "-f", "qcow2", absolute, fmt.Sprint(size))
+	}
+	if err != nil {
+		return fmt.Errorf("create disk image %s: %w", path, err)
+	}
+	return nil
+}
+
 // FlattenOptions say how an image is written anew. The zero value makes a qcow2
 // image without compression out of a qcow2 image.
 type FlattenOptions struct {

@@ -44,6 +44,24 @@ func AptName(mirror, suite string) string {
 	return "apt " + strings.TrimRight(mirror, "/") + " " + suite
 }
 
+// Part is what of an installer's tree a pin fixes.
+type Part string
+
+// The parts.
+const (
+	Archive Part = "archive" // the document by which the state of the packages is known
+	Kernel  Part = "kernel"
+	Initrd  Part = "initrd"
+)
+
+// InstallerName is the name of a part of an installer's tree in the lock file.
+func InstallerName(location string, part Part) string {
+	return "installer " + strings.TrimRight(location, "/") + " " + string(part)
+}
+
+// FileName is the name of a file that the definition gives without a checksum.
+func FileName(address string) string { return "file " + address }
+
 // Lock is the content of a lock file. It is immutable; the zero value is empty.
 type Lock struct {
 	pins map[string]Pin

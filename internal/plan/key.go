@@ -9,6 +9,7 @@ import (
 
 	"herdbook/internal/definition"
 	"herdbook/internal/digest"
+	"herdbook/internal/install"
 	"herdbook/internal/op"
 	"herdbook/internal/store"
 )
@@ -19,6 +20,11 @@ const format = "herdbook key 1"
 // model is the machine that the workshop gives to a guest. It enters the keys
 // of steps that run there, since drivers and device names can be seen by them.
 const model = "workshop 1"
+
+// installModel is the machine that an installer sees: an image may keep drivers
+// and device names of it. Memory is left out: an installer that has enough of it
+// makes the same disk with more.
+const installModel = "installer 1"
 
 // Line is one thing that a key depends on.
 type Line struct {
@@ -85,8 +91,17 @@ func (s Step) Lines(parent digest.Digest) []Line {
 	for _, p := range s.Pins {
 		l.add("repository", p.Name+" "+string(p.Digest))
 	}
-	if s.Bootstrap != nil {
+	switch {
+	case s.Bootstrap != nil:
 		bootstrapLines(&l, *s.Bootstrap, s.Size)
+		return l
+	case s.Install != nil:
+		installLines(&l, *s.Install, s.Size)
+		return l
+	case s.Import != nil:
+		l.add("import", "1")
+		l.add("checksum", string(s.Import.Checksum))
+		l.addIf("format", s.Import.Format)
 		return l
 	}
 	l.add("machine", model)
@@ -107,6 +122,31 @@ func bootstrapLines(l *lines, b definition.Bootstrap, size int64) {
 	l.add("architecture", b.Architecture)
 	l.add("include", slices.Compact(slices.Sorted(slices.Values(b.Include)))...) // their order changes nothing
 	l.addIf("keyring", string(b.KeyringDigest))
+}
+
+// installLines are what an installation depends on. Where the installer was
+// fetched from is left out, as its bytes are named; the tree that a guest fetches
+// its packages from is in its command line.
+func installLines(l *lines, i definition.Install, size int64) {
+	l.add("installer", install.Version(i.Kind))
+	l.add("machine", installModel)
+	l.add("disk", strconv.FormatInt(size, 10))
+	l.add("firmware", i.Firmware)
+	l.addIf("disc", string(i.Location.Checksum))
+	l.addIf("kernel", string(i.Kernel.Checksum))
+	l.addIf("initrd", string(i.Initrd.Checksum))
+	if i.Kind == "kickstart" || i.Kind == "autoyast" {
+		l.addIf("tree", i.Location.URL)
+	}
+	l.secret("answers", i.Answers)
+	l.add("argument", i.Arguments...)
+	for _, f := range i.Files {
+		l.add("file", f.Path)
+		for _, input := range f.Inputs {
+			inputLine(l, input)
+		}
+	}
+	l.addIf("mirror proxy", i.MirrorProxy) // stays in the guest's configuration
 }
 
 // operationLines writes what one operation depends on. A kind that stands here

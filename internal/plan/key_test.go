@@ -49,6 +49,24 @@ func subjects() []subject {
 			"definition.Bootstrap.Keyring": "its content is in the key", "definition.Bootstrap.Refresh": "when to ask; the answer is in the pin",
 		},
 	}, {
+		"install",
+		func() any {
+			return &Step{Install: installed(), Size: 4 << 30, Pins: []pin.Pin{release(mirror, suite), release(mirror, "trixie")}}
+		},
+		stepKey,
+		withStart(map[string]string{
+			"definition.Medium.URL": "its bytes are named", "definition.Input.Path": "the name in the tree and the content are in the key",
+			"definition.Install.Keyring": "what it verified is in the key", "definition.Install.Refresh": "when to ask; the answer is in the pin",
+			"definition.Install.Memory": whether, "definition.Install.Timeout": whether, "definition.Install.Position": noByte,
+		}),
+	}, {
+		"import",
+		func() any {
+			return &Step{Import: &definition.Import{Medium: medium("disk.vmdk"), Format: "vmdk"}}
+		},
+		stepKey,
+		withStart(map[string]string{"definition.Medium.URL": "its bytes are named", "plan.Step.Size": "the image has its own"}),
+	}, {
 		"test",
 		func() any {
 			return &definition.Test{Kind: "boots", Firmware: "bios", Commands: []definition.Command{{Name: "a", Run: "b", Expect: "c", ExitStatus: 1}, {Name: "d"}}}
@@ -83,6 +101,40 @@ func subjects() []subject {
 		}
 	}
 	return list
+}
+
+// withStart adds what no step has in its key by which an image starts.
+func withStart(except map[string]string) map[string]string {
+	maps.Copy(except, map[string]string{
+		"definition.Step.Kind": noByte, "definition.Step.Name": noByte, "definition.Step.Timeout": whether, "definition.Step.Position": noByte,
+		"definition.Step.Network": notThere, "definition.Step.Files": notThere, "plan.Step.Image": noByte, "plan.Step.Trim": notThere,
+		"pin.Pin.URL": "where the same bytes came from", "pin.Pin.Dated": "for the reader",
+	})
+	return except
+}
+
+func medium(name string) definition.Medium {
+	return definition.Medium{URL: "http://mirror.invalid/" + name, Checksum: digest.Of([]byte(name)).Checksum()}
+}
+
+func installed() *definition.Install {
+	return &definition.Install{
+		Kind: "preseed", Location: medium("netinst.iso"), Kernel: medium("linux"), Initrd: medium("initrd.gz"),
+		Answers: op.Secret{Value: "d-i x/y string z"}, Arguments: []string{"a=b", "c"},
+		Files:       []definition.InitrdFile{{Path: "/late.sh", Inputs: files()}, {Path: "/b"}},
+		MirrorProxy: "http://proxy.invalid:3128", Keyring: "/k.gpg", Refresh: "daily", Firmware: "bios", Memory: 1024,
+	}
+}
+
+// A tree that the guest itself fetches its packages from decides what comes out.
+func TestTheTreeOfAnInstallerIsInItsKey(t *testing.T) {
+	for kind, counts := range map[string]bool{"kickstart": true, "autoyast": true, "preseed": false, "autoinstall": false} {
+		a, b := installed(), installed()
+		a.Kind, b.Kind, b.Location.URL = kind, kind, "http://other.invalid/tree"
+		if differ := (Step{Install: a}).Key("") != (Step{Install: b}).Key(""); differ != counts {
+			t.Errorf("%s: another tree makes another key: %v, want %v", kind, differ, counts)
+		}
+	}
 }
 
 // A field that is new and not in the key fails here: put it into the key, or
@@ -120,11 +172,11 @@ func TestTheExamplesReachEveryField(t *testing.T) {
 			reached[c.field] = true
 		}
 	}
-	for _, v := range append([]any{Step{}, definition.Step{}, definition.Bootstrap{}, definition.Input{}, definition.Test{}, definition.Command{}, pin.Pin{}}, structs()...) {
+	for _, v := range append([]any{Step{}, definition.Step{}, definition.Bootstrap{}, definition.Install{}, definition.InitrdFile{}, definition.Medium{}, definition.Import{}, definition.Input{}, definition.Test{}, definition.Command{}, pin.Pin{}}, structs()...) {
 		for i := range reflect.TypeOf(v).NumField() {
 			field := reflect.TypeOf(v).Field(i)
 			name := reflect.TypeOf(v).String() + "." + field.Name
-			inner := field.Anonymous || field.Name == "Bootstrap" || field.Name == "Operation" // whose own fields are reached
+			inner := field.Anonymous || field.Type.Kind() == reflect.Pointer || field.Type.Kind() == reflect.Struct || field.Name == "Operation" // whose own fields are reached
 			if !inner && !reached[name] {
 				t.Errorf("no example varies %s", name)
 			}

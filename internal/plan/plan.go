@@ -30,7 +30,9 @@ type Step struct {
 	definition.Step
 	Image     string                // the image that it belongs to
 	Bootstrap *definition.Bootstrap // set for the first step of a bootstrapped image
-	Size      int64                 // bytes of the disk; set with Bootstrap
+	Install   *definition.Install   // set for the step that runs an installer; kernel and initrd are pinned
+	Import    *definition.Import    // set for the step that takes a disk image over
+	Size      int64                 // bytes of the disk; set with Bootstrap and Install
 	Trim      bool                  // free blocks are given back at the end
 	Pins      []pin.Pin             // the state of the package repositories that it can see
 }
@@ -38,6 +40,8 @@ type Step struct {
 // Kinds of the steps that no definition spells out.
 const (
 	KindBootstrap  = "bootstrap"
+	KindInstall    = "install"
+	KindImport     = "import"
 	KindBootloader = "bootloader"
 	KindSysprep    = "sysprep"
 )
@@ -56,27 +60,76 @@ func New(d *definition.Definition, lock pin.Lock) (*Plan, error) {
 	p := &Plan{}
 	sees := map[string][]pin.Pin{} // image → the repositories its guest knows
 	for _, image := range d.Images {
-		planned := Image{Image: image}
-		if b := image.Bootstrap; b != nil {
-			release, ok := lock.Get(pin.AptName(b.Mirror, b.Suite))
-			if !ok {
-				return nil, fmt.Errorf("plan image %q: %s is not pinned", image.Name, pin.AptName(b.Mirror, b.Suite))
-			}
-			sees[image.Name] = []pin.Pin{release}
-			planned.Steps = append(planned.Steps, start(image, release)...)
-		} else {
-			sees[image.Name] = sees[image.From]
+		steps, pins, err := first(image, lock)
+		if err != nil {
+			return nil, fmt.Errorf("plan image %q: %w", image.Name, err)
 		}
+		if image.From != "" {
+			pins = sees[image.From]
+		}
+		sees[image.Name] = pins
+		planned := Image{Image: image, Steps: steps}
 		for _, s := range image.Steps {
 			step := Step{Step: s, Image: image.Name, Trim: s.Kind == KindSysprep}
 			if s.Network {
-				step.Pins = sees[image.Name]
+				step.Pins = pins
 			}
 			planned.Steps = append(planned.Steps, step)
 		}
 		p.Images = append(p.Images, planned)
 	}
 	return p, nil
+}
+
+// first are the steps by which an image starts by itself, and the package
+// repositories that its guest knows then.
+func first(image definition.Image, lock pin.Lock) ([]Step, []pin.Pin, error) {
+	step := Step{Step: definition.Step{Position: image.Position}, Image: image.Name, Size: image.Disk.Size}
+	switch {
+	case image.Bootstrap != nil:
+		name := pin.AptName(image.Bootstrap.Mirror, image.Bootstrap.Suite)
+		release, ok := lock.Get(name)
+		if !ok {
+			return nil, nil, fmt.Errorf("%s is not pinned", name)
+		}
+		return start(image, release), []pin.Pin{release}, nil
+	case image.Install != nil:
+		install, pins, err := installation(*image.Install, lock)
+		step.Kind, step.Name, step.Install, step.Pins = KindInstall, install.Kind, &install, pins
+		step.Timeout, step.Position = install.Timeout, install.Position
+		return []Step{step}, pins, err
+	case image.Import != nil:
+		step.Kind, step.Import = KindImport, image.Import
+		return []Step{step}, nil, nil
+	}
+	return nil, nil, nil
+}
+
+// installation is an installation whose kernel and initrd are those of the lock,
+// and what the lock says of the archive that they came from.
+func installation(i definition.Install, lock pin.Lock) (definition.Install, []pin.Pin, error) {
+	if i.Location.IsDisc() {
+		return i, nil, nil // its checksum is that of all that is on it
+	}
+	for part, medium := range map[pin.Part]*definition.Medium{pin.Kernel: &i.Kernel, pin.Initrd: &i.Initrd} {
+		name := pin.InstallerName(i.Location.URL, part)
+		if medium.URL != "" {
+			name = pin.FileName(medium.URL)
+		}
+		if medium.URL != "" && medium.Checksum != "" {
+			continue
+		}
+		p, ok := lock.Get(name)
+		if !ok {
+			return i, nil, fmt.Errorf("%s is not pinned", name)
+		}
+		*medium = definition.Medium{URL: p.URL, Checksum: p.Digest.Checksum()}
+	}
+	var pins []pin.Pin
+	if archive, ok := lock.Get(pin.InstallerName(i.Location.URL, pin.Archive)); ok {
+		pins = append(pins, archive)
+	}
+	return i, pins, nil
 }
 
 // start is how a bootstrapped image begins: packages, then the boot loader. They

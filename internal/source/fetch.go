@@ -61,7 +61,7 @@ func (f *Fetcher) Get(ctx context.Context, address string, limit int64) ([]byte,
 // in path + ".part" is gone on with where the server knows ranges. The file
 // appears whole and verified, or not at all; a download that does not match
 // want is removed, so that the next one starts afresh.
-func (f *Fetcher) File(ctx context.Context, address, path string, want digest.Digest) error {
+func (f *Fetcher) File(ctx context.Context, address, path string, want digest.Checksum) error {
 	part := path + ".part"
 	out, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -74,14 +74,12 @@ func (f *Fetcher) File(ctx context.Context, address, path string, want digest.Di
 	if _, err := out.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("read back %s: %w", part, err)
 	}
-	got, _, err := digest.OfReader(out)
-	if err != nil {
-		return fmt.Errorf("read back %s: %w", part, err)
-	}
-	if got != want {
-		return errors.Join(
-			fmt.Errorf("fetch %s: %w: SHA-256 %s, want %s", address, digest.ErrMismatch, got, want),
-			os.Remove(part))
+	if err := want.Verify(out); err != nil {
+		err = fmt.Errorf("fetch %s: %w", address, err)
+		if errors.Is(err, digest.ErrMismatch) {
+			err = errors.Join(err, os.Remove(part))
+		}
+		return err
 	}
 	if err := out.Sync(); err != nil {
 		return fmt.Errorf("fetch %s: %w", address, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"herdbook/internal/digest"
@@ -23,10 +24,37 @@ const (
 	Always Refresh = "always" // at every plan
 )
 
-// Wanted is a suite that a definition uses.
+// Wanted is something outside that a definition uses: exactly one of Suite,
+// Installer and File is set.
 type Wanted struct {
-	Suite
-	Refresh Refresh
+	Suite     Suite
+	Installer Installer
+	File      string // address of a file that the definition gives without a checksum
+	Refresh   Refresh
+}
+
+// name is what the whole of it is called.
+func (w Wanted) name() string {
+	switch {
+	case w.Installer.Location != "":
+		return pin.InstallerName(w.Installer.Location, "")
+	case w.File != "":
+		return pin.FileName(w.File)
+	}
+	return w.Suite.PinName()
+}
+
+// pins are the names of its pins.
+func (w Wanted) pins() []string {
+	if w.Installer.Location != "" {
+		return w.Installer.PinNames()
+	}
+	return []string{w.name()}
+}
+
+// local tells whether it lies on this machine, where a look costs nothing.
+func (w Wanted) local() bool {
+	return strings.HasPrefix(w.Installer.Location, "file:") || strings.HasPrefix(w.File, "file:")
 }
 
 // Resolver brings a lock up to date.
@@ -38,26 +66,28 @@ type Resolver struct {
 	Sink    event.Sink
 }
 
-// Resolve returns a lock with a pin for each suite of wanted and for nothing
-// else. A suite that is pinned already and cannot be reached keeps its pin,
-// with a notice; a wrong signature is always an error.
+// Resolve returns a lock with the pins of wanted and none else. What is pinned
+// already and cannot be reached keeps its pins, with a notice; a wrong signature
+// or checksum is always an error.
 func (r *Resolver) Resolve(ctx context.Context, lock pin.Lock, wanted []Wanted) (pin.Lock, error) {
 	var names []string
 	for _, w := range wanted {
-		names = append(names, w.PinName())
-		old, pinned := lock.Get(w.PinName())
+		names = append(names, w.pins()...)
+		old, pinned := lock.Get(w.pins()[0])
 		if pinned && !r.due(w) {
 			continue
 		}
-		fresh, err := r.Fetcher.Release(ctx, w.Suite, r.Now)
+		fresh, err := r.look(ctx, w)
 		if err != nil && pinned && !r.Force && ctx.Err() == nil && errors.Is(err, errUnreachable) {
-			r.Sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("%v; going on with what is pinned, dated %s", err, old.Dated)})
+			r.Sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("%v; going on with what is pinned%s", err, dated(old))})
 			continue
 		}
 		if err != nil {
 			return lock, err
 		}
-		lock = lock.With(fresh)
+		for _, p := range fresh {
+			lock = lock.With(p)
+		}
 		if err := r.remember(w); err != nil {
 			return lock, err
 		}
@@ -65,9 +95,30 @@ func (r *Resolver) Resolve(ctx context.Context, lock pin.Lock, wanted []Wanted) 
 	return lock.Only(names), nil
 }
 
+// look finds out what something outside stands for now.
+func (r *Resolver) look(ctx context.Context, w Wanted) ([]pin.Pin, error) {
+	switch {
+	case w.Installer.Location != "":
+		return r.Fetcher.Installer(ctx, w.Installer, r.Now)
+	case w.File != "":
+		p, err := r.Fetcher.digest(ctx, w.File)
+		p.Name = w.name()
+		return []pin.Pin{p}, err
+	}
+	p, err := r.Fetcher.Release(ctx, w.Suite, r.Now)
+	return []pin.Pin{p}, err
+}
+
+func dated(p pin.Pin) string {
+	if p.Dated == "" {
+		return ""
+	}
+	return ", dated " + p.Dated
+}
+
 func (r *Resolver) due(w Wanted) bool {
 	switch {
-	case r.Force || w.Refresh == Always:
+	case r.Force || w.Refresh == Always || w.local():
 		return true
 	case w.Refresh == Never:
 		return false
@@ -84,14 +135,14 @@ func (r *Resolver) due(w Wanted) bool {
 // lose it costs one more question.
 func (r *Resolver) remember(w Wanted) error {
 	if err := os.MkdirAll(r.Seen, 0o755); err != nil {
-		return fmt.Errorf("remember the look at %s: %w", w.PinName(), err)
+		return fmt.Errorf("remember the look at %s: %w", w.name(), err)
 	}
 	if err := os.WriteFile(r.seenPath(w), []byte(r.Now.Format(time.RFC3339)), 0o644); err != nil {
-		return fmt.Errorf("remember the look at %s: %w", w.PinName(), err)
+		return fmt.Errorf("remember the look at %s: %w", w.name(), err)
 	}
 	return nil
 }
 
 func (r *Resolver) seenPath(w Wanted) string {
-	return filepath.Join(r.Seen, string(digest.Of([]byte(w.PinName()))))
+	return filepath.Join(r.Seen, string(digest.Of([]byte(w.name()))))
 }

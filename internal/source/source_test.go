@@ -46,7 +46,7 @@ func TestFileFetchesAndVerifies(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := (&Fetcher{}).File(context.Background(), address, path, digest.Of(content)); err != nil {
+			if err := (&Fetcher{}).File(context.Background(), address, path, digest.Of(content).Checksum()); err != nil {
 				t.Errorf("%s, %d bytes there: %v", address, have, err)
 				continue
 			}
@@ -71,13 +71,13 @@ func TestFileGoesOnWhereItWasCut(t *testing.T) {
 	defer server.Close()
 	path := filepath.Join(t.TempDir(), "x")
 	f := &Fetcher{}
-	if err := f.File(context.Background(), server.URL, path, digest.Of(content)); err == nil {
+	if err := f.File(context.Background(), server.URL, path, digest.Of(content).Checksum()); err == nil {
 		t.Fatal("a transfer that was cut is no error")
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal("half a file appeared under its name")
 	}
-	if err := f.File(context.Background(), server.URL, path, digest.Of(content)); err != nil {
+	if err := f.File(context.Background(), server.URL, path, digest.Of(content).Checksum()); err != nil {
 		t.Fatal(err)
 	}
 	if len(asked) != 2 || !strings.HasPrefix(asked[1], "bytes=") || asked[1] == "bytes=0-" {
@@ -91,7 +91,7 @@ func TestFileRefusesWhatDoesNotMatch(t *testing.T) {
 	}))
 	defer server.Close()
 	path := filepath.Join(t.TempDir(), "x")
-	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(nil)); !errors.Is(err, digest.ErrMismatch) {
+	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(nil).Checksum()); !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("got %v", err)
 	}
 	for _, name := range []string{path, path + ".part"} {
@@ -103,7 +103,7 @@ func TestFileRefusesWhatDoesNotMatch(t *testing.T) {
 	if err := os.WriteFile(path+".part", content[:5], 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(content)); err != nil {
+	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(content).Checksum()); err != nil {
 		t.Error(err)
 	}
 }
@@ -269,7 +269,7 @@ func TestResolveAsksWhenItIsDue(t *testing.T) {
 	resolve := func(lock pin.Lock, policy Refresh, wantAsked int) pin.Lock {
 		t.Helper()
 		asked = 0
-		lock, err := r.Resolve(context.Background(), lock, []Wanted{{suite, policy}})
+		lock, err := r.Resolve(context.Background(), lock, []Wanted{{Suite: suite, Refresh: policy}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +295,7 @@ func TestResolveAsksWhenItIsDue(t *testing.T) {
 	if got := resolve(lock, Always, 1); string(got.Format()) != string(lock.Format()) || notices != 1 {
 		t.Errorf("a mirror that is down should leave the pin and give one notice, gave %d", notices)
 	}
-	if _, err := r.Resolve(context.Background(), pin.Lock{}, []Wanted{{suite, Daily}}); err == nil {
+	if _, err := r.Resolve(context.Background(), pin.Lock{}, []Wanted{{Suite: suite, Refresh: Daily}}); err == nil {
 		t.Error("a mirror that is down and not pinned is no error")
 	}
 }

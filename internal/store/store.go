@@ -10,6 +10,7 @@
 //	layers/work-*              a layer in the making, locked by who makes it
 //	layers/failed-*            what a failed step left, for a look inside
 //	keys/KEY                   the digest of the layer that a key stands for
+//	media/CHECKSUM             what was fetched to start images from
 //	roots/                     what definitions reach, which is never collected
 //	locks/                     locks between processes
 //
@@ -64,6 +65,7 @@ const (
 	usedName   = "used"
 	workPrefix = "work-"
 	failPrefix = "failed-"
+	mediaName  = "media"
 )
 
 // Store is an open store. Several processes may use one at once.
@@ -116,6 +118,10 @@ func (s *Store) Explain(err error) error {
 func (s *Store) layerPath(d digest.Digest, name string) string {
 	return filepath.Join(s.dir, "layers", string(d), name)
 }
+
+// MediaDir is the directory of what was fetched to start images from, each file
+// named by its checksum. It may not be there yet.
+func (s *Store) MediaDir() string { return filepath.Join(s.dir, mediaName) }
 
 // DiskPath is the path of a layer's disk, a qcow2 overlay.
 func (s *Store) DiskPath(d digest.Digest) string { return s.layerPath(d, diskName) }

@@ -1,0 +1,49 @@
+package install
+
+import (
+	"regexp"
+	"time"
+
+	"herdbook/internal/definition"
+)
+
+// autoyast is YaST, started by linuxrc, of openSUSE Leap and SUSE Linux Enterprise
+// up to 15. The options are linuxrc's.
+func autoyast(i definition.Install, p Place) Session {
+	source := setting("install", p.Tree)
+	if p.Disc != "" {
+		source = "install=cd:/"
+	}
+	return Session{
+		CommandLine: commandLine(i, "autoyast=file:///autoinst.xml", source, "textmode=1", "linuxrc.log=/dev/ttyS1", setting("proxy", p.Proxy)),
+		Files:       []File{{Path: "/autoinst.xml", Mode: regular | 0o600, Data: []byte(i.Answers.Value)}},
+		Log:         SerialLine,
+		Reading:     yastReading(),
+	}
+}
+
+// yastReading follows linuxrc and the titles of YaST's screens.
+func yastReading() Reading {
+	return Reading{
+		Phases: []Phase{
+			{Name: Media, Limit: 30 * time.Minute, Silence: 5 * time.Minute},
+			{Network, regexp.MustCompile(`(?:Setting up network|[Ll]oading [Ii]nstallation [Ss]ystem|Trying to connect)`), 20 * time.Minute, 5 * time.Minute},
+			{Partition, regexp.MustCompile(`(?:Starting Installation|starting yast|Preparing Disks|Preparing disks|Perform Installation)`), 30 * time.Minute, 10 * time.Minute},
+			{Packages, regexp.MustCompile(`(?:Installing Packages|Installing packages|Package Installation)`), 3 * time.Hour, 20 * time.Minute},
+			{BootLoader, regexp.MustCompile(`(?:Saving bootloader configuration|Save bootloader|Installing boot loader)`), 30 * time.Minute, 15 * time.Minute},
+			{Finish, regexp.MustCompile(`(?:Finishing Basic Installation|Finish|Saving Configuration)`), 60 * time.Minute, 15 * time.Minute},
+		},
+		Progress: regexp.MustCompile(`(\d{1,3})%`),
+		Questions: []*regexp.Regexp{
+			regexp.MustCompile(`^> *$`), // linuxrc's line mode
+			regexp.MustCompile(`(?i)\[(?:ok|yes|no|abort|continue)\] *(?:\[\w+\] *)*$`),
+		},
+		Errors: []*regexp.Regexp{
+			regexp.MustCompile(`\*\*\* (?:.*(?:not find|failed|[Ee]rror).*)`),
+			regexp.MustCompile(`An error occurred during the installation`),
+			regexp.MustCompile(`YaST got signal \d+`),
+		},
+		Done: regexp.MustCompile(`(?:\*\*\* (?:rebooting|power(?:ing)? off|halting)|sysreset|The system will (?:reboot|power off|be halted) now)`),
+		Idle: 5 * time.Minute,
+	}
+}

@@ -1,0 +1,101 @@
+package install
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"herdbook/internal/definition"
+)
+
+// The hooks that ride in the initrd beside the answers. The installer runs what
+// it finds in these directories (rootskel's debian-installer-startup.d, finish-
+// install's finish-install.d), in the order of the numbers: the first sends the
+// system log to the second serial line from the beginning on; the second takes
+// the build's own proxy out of the image; the last one is run when all else is
+// done, and speaks the last words.
+const (
+	logHook  = "/lib/debian-installer-startup.d/S11herdbook"
+	tidyHook = "/usr/lib/finish-install.d/90herdbook"
+	lastHook = "/usr/lib/finish-install.d/99herdbook"
+
+	// The end of the scripts that start the installer would take it along.
+	logScript = `#!/bin/sh
+: >> /var/log/syslog
+trap '' HUP
+tail -n +1 -f /var/log/syslog > /dev/ttyS1 2> /dev/null < /dev/null &
+`
+	tidyScript = `#!/bin/sh
+set -e
+for f in /target/etc/apt/apt.conf /target/etc/apt/apt.conf.d/*; do
+	[ ! -f "$f" ] || sed -i '\|PROXY|d' "$f"
+done
+[ -s /target/etc/apt/apt.conf ] || rm -f /target/etc/apt/apt.conf
+`
+	lastScript = `#!/bin/sh
+logger -t herdbook "the installation is complete"
+`
+)
+
+// preseed is the Debian installer, of Debian and of Ubuntu up to 20.04. Its text
+// frontend says on a plain line what the others draw.
+func preseed(i definition.Install, p Place) Session {
+	s := Session{
+		CommandLine: commandLine(i,
+			"DEBIAN_FRONTEND=text", "TERM=dumb", "auto=true", "priority=critical", "debian-installer/exit/poweroff=true",
+			setting("mirror/http/proxy", p.Proxy)),
+		Log: SerialLine,
+		Files: []File{
+			{Path: "/preseed.cfg", Mode: regular | 0o600, Data: []byte(i.Answers.Value)},
+			{Path: logHook, Mode: regular | 0o755, Data: []byte(logScript)},
+			{Path: lastHook, Mode: regular | 0o755, Data: []byte(lastScript)},
+		},
+		Reading: debianReading(),
+	}
+	if p.Proxy != "" && p.Proxy != i.MirrorProxy {
+		script := strings.ReplaceAll(tidyScript, "PROXY", p.Proxy)
+		s.Files = append(s.Files, File{Path: tidyHook, Mode: regular | 0o755, Data: []byte(script)})
+	}
+	return s
+}
+
+// SetsProxy tells whether answers for the Debian installer name a proxy
+// themselves.
+func SetsProxy(answers string) bool {
+	return debianProxy.MatchString(answers)
+}
+
+var debianProxy = regexp.MustCompile(`(?m)^[^#\n]*\bmirror/http/proxy\s+string\s+\S`)
+
+// debianReading follows the main menu, which logs the item that it is at, and
+// cdebconf's text frontend (the strings of its text.so).
+func debianReading() Reading {
+	item := func(names string) *regexp.Regexp {
+		return regexp.MustCompile(`main-menu\[\d+\]: (?:INFO: )?Menu item '(?:` + names + `)' selected`)
+	}
+	return Reading{
+		Phases: []Phase{
+			{Name: Media, Limit: 15 * time.Minute, Silence: 3 * time.Minute},
+			{Network, item(`ethdetect|netcfg|network-preseed|choose-mirror`), 20 * time.Minute, 5 * time.Minute},
+			{Media, item(`download-installer|load-cdrom|load-iso|iso-scan`), 30 * time.Minute, 5 * time.Minute},
+			{Partition, item(`disk-detect|partman-base|partman-lvm|partman-crypto`), 20 * time.Minute, 5 * time.Minute},
+			{BaseSystem, item(`bootstrap-base|live-installer`), 90 * time.Minute, 15 * time.Minute},
+			{Packages, item(`apt-setup-udeb|apt-setup|pkgsel|tasksel`), 3 * time.Hour, 15 * time.Minute},
+			{BootLoader, item(`grub-installer|lilo-installer|systemd-boot-installer|nobootloader`), 20 * time.Minute, 10 * time.Minute},
+			{Finish, item(`finish-install`), 60 * time.Minute, 15 * time.Minute},
+		},
+		Progress: regexp.MustCompile(` \.\.\..* (\d{1,3})%$`),
+		Questions: []*regexp.Regexp{
+			regexp.MustCompile(`^Prompt: '.' for help(?:, default=.*)?> ?$`),
+			regexp.MustCompile(`^\[Press enter to continue\] ?$`),
+		},
+		Titles: regexp.MustCompile(`^-{3,}$`),
+		// It gives up nothing by itself: it shows its menu, which waits for a person.
+		Complaints: []*regexp.Regexp{
+			regexp.MustCompile(`main-menu\[\d+\]: (?:WARNING \*\*: )?Configuring '[^']+' failed with error code`),
+			regexp.MustCompile(`(?:net-retriever|choose-mirror(?:\[\d+\])?|debootstrap|in-target|partman|preseed): (?i:error|warning|E):? `),
+		},
+		Done: regexp.MustCompile(`herdbook: the installation is complete`),
+		Idle: 3 * time.Minute,
+	}
+}
