@@ -17,10 +17,13 @@ import (
 // Format is the format of a disk image, as qemu-img names it.
 type Format string
 
-// The formats that are read here.
+// The formats that are read here, and those that Import knows besides.
 const (
 	Raw   Format = "raw"
 	QCOW2 Format = "qcow2"
+	VMDK  Format = "vmdk"
+	VHDX  Format = "vhdx"
+	VDI   Format = "vdi"
 )
 
 // ErrCorrupt is wrapped by every error that says that an image or a partition

@@ -36,16 +36,21 @@ func qemuImg(ctx context.Context, args ...string) ([]byte, error) {
 }
 
 // node names an image with its format in QEMU's JSON syntax, in which no
-// character of a path has a meaning.
-func node(path string, format Format) (string, error) {
+// character of a path has a meaning. One that is alone has no backing file,
+// whatever its header says.
+func node(path string, format Format, alone bool) (string, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
 	}
-	text, err := json.Marshal(map[string]any{
+	options := map[string]any{
 		"driver": format,
 		"file":   map[string]any{"driver": "file", "filename": absolute},
-	})
+	}
+	if alone {
+		options["backing"] = nil
+	}
+	text, err := json.Marshal(options)
 	return "json:" + string(text), err
 }
 
@@ -90,31 +95,41 @@ type FlattenOptions struct {
 
 // Flatten copies what an image and all behind it hold into one file at dst,
 // which appears whole or not at all. Zeros become holes.
-func Flatten(ctx context.Context, src, dst string, o FlattenOptions) (err error) {
+func Flatten(ctx context.Context, src, dst string, o FlattenOptions) error {
 	if o.SourceFormat == "" {
 		o.SourceFormat = QCOW2
 	}
 	if o.Format == "" {
 		o.Format = QCOW2
 	}
-	from, err := node(src, o.SourceFormat)
+	from, err := node(src, o.SourceFormat, false)
 	if err != nil {
 		return fmt.Errorf("flatten %s: %w", src, err)
 	}
+	var options []string
+	if o.Compress {
+		options = []string{"-c", "-o", "compression_type=zstd"}
+	}
+	if err := convert(ctx, from, dst, o.Format, options...); err != nil {
+		return fmt.Errorf("flatten %s: %w", src, err)
+	}
+	return nil
+}
+
+// convert writes what a node holds to a new file at dst, which appears whole or
+// not at all.
+func convert(ctx context.Context, from, dst string, format Format, options ...string) error {
 	to, err := filepath.Abs(dst)
 	if err != nil {
-		return fmt.Errorf("flatten %s: %w", src, err)
+		return err
 	}
 	to += ".tmp"
-	args := []string{"convert", "-q", "-O", string(o.Format), "-m", "16", "-W"}
-	if o.Compress {
-		args = append(args, "-c", "-o", "compression_type=zstd")
-	}
+	args := append([]string{"convert", "-q", "-O", string(format), "-m", "16", "-W"}, options...)
 	if _, err := qemuImg(ctx, append(args, from, to)...); err != nil {
-		return errors.Join(fmt.Errorf("flatten %s: %w", src, err), removeIfThere(to))
+		return errors.Join(err, removeIfThere(to))
 	}
 	if err := os.Rename(to, dst); err != nil {
-		return errors.Join(fmt.Errorf("flatten %s: %w", src, err), removeIfThere(to))
+		return errors.Join(err, removeIfThere(to))
 	}
 	return nil
 }
