@@ -28,6 +28,7 @@ var packages = map[string]place{
 	"internal/machine":    {rank: 1, imports: []string{"disk", "event"}},
 	"internal/pin":        {rank: 1, pure: true, imports: []string{"digest"}},
 	"internal/store":      {rank: 1, imports: []string{"digest"}},
+	"internal/unpack":     {rank: 1, imports: []string{"disk", "event"}},
 
 	"internal/definition":   {rank: 2, pure: true, imports: []string{"digest", "op"}},
 	"internal/guest":        {rank: 2, imports: []string{"event", "op"}},
@@ -65,7 +66,7 @@ var packages = map[string]place{
 // the clock of a build enter at cmd/herdbook and travel as values from there.
 var doors = map[string][]string{
 	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/machine", "internal/peer"},
-	"exec.CommandContext": {"bench", "internal/bootstrap", "internal/disk", "internal/guest"},
+	"exec.CommandContext": {"bench", "internal/bootstrap", "internal/disk", "internal/guest", "internal/unpack"},
 	"os.Args":             {"cmd/herdbook"},
 	"os.Environ":          {"bench", "internal/bootstrap"},
 	"os.Exit":             {"bench", "cmd/herdbook", "cmd/herdbook-agent"},
