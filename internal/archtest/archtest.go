@@ -45,7 +45,7 @@ var packages = map[string]place{
 
 	"internal/build": {rank: 5, imports: []string{
 		"bootstrap", "definition", "digest", "disk", "event", "inspection", "install", "machine", "op", "plan", "source",
-		"store", "wire", "workshop",
+		"store", "unpack", "wire", "workshop",
 	}},
 	"internal/delivery": {rank: 5, imports: []string{
 		"definition", "digest", "disk", "event", "inspection", "repo", "repo/publish", "signed", "store", "target/docker",

@@ -28,12 +28,14 @@ func (r *run) work(ctx context.Context, step plan.Step, key store.Key, work *sto
 	if err != nil {
 		return "", err
 	}
-	if step.Bootstrap != nil {
+	switch {
+	case step.Bootstrap != nil:
 		ctx, cancel := context.WithTimeoutCause(ctx, stepTimeout, fmt.Errorf("it was not done after %v", stepTimeout))
 		defer cancel()
 		return "host", bootstrap.Make(ctx, bootstrapSpec(step, key), scratch, work.DiskPath(), sink)
-	}
-	if step.Install != nil {
+	case step.Import != nil:
+		return "host", r.take(ctx, step, scratch, work.DiskPath(), sink)
+	case step.Install != nil:
 		return r.install(ctx, step, work.Dir, work.DiskPath(), sink)
 	}
 	if err := disk.CreateOverlay(ctx, work.DiskPath(), work.BackingName(), disk.QCOW2, 0); err != nil {
