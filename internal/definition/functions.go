@@ -189,6 +189,9 @@ func (l *loader) envFunction() function.Function {
 				return cty.NilVal, function.NewArgErrorf(0, "the environment variable %s is not set", m.name)
 			}
 			l.secrets++
+			if l.blind {
+				value = fmt.Sprintf("⟦env %s %s⟧", m.name, m.version)
+			}
 			return cty.StringVal(value).Mark(m), nil
 		},
 	})

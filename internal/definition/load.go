@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -73,8 +74,30 @@ func Load(path string, o Options) (*Definition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read definition: %w", err)
 	}
+	l, d := load(absolute, names, o, false)
+	if l.diags.HasErrors() {
+		return nil, l.problems()
+	}
+	d.Path = filepath.Join(absolute, filepath.Base(path))
+	if dir == path {
+		d.Path = absolute
+	}
+	if l.secrets > 0 {
+		// What stands around a secret is known by reading all a second time without
+		// any. It may fail then, where something was made of a secret that needs its
+		// value; nothing is known of the text around it, then.
+		if blind, around := load(absolute, names, o, true); !blind.diags.HasErrors() {
+			surround(reflect.ValueOf(d), reflect.ValueOf(around))
+		}
+	}
+	return d, nil
+}
+
+// load reads the files, which lie in or count from dir. A blind reading knows the
+// names of secrets only.
+func load(dir string, names []string, o Options, blind bool) (*loader, *Definition) {
 	parser := hclparse.NewParser()
-	l := &loader{dir: absolute, options: o, parser: parser, reported: map[string]bool{}, published: map[Publish]string{}}
+	l := &loader{dir: dir, options: o, blind: blind, parser: parser, reported: map[string]bool{}, published: map[Publish]string{}}
 	var bodies []hcl.Body
 	for _, name := range names {
 		if file := l.parseFile(name); file != nil {
@@ -82,17 +105,9 @@ func Load(path string, o Options) (*Definition, error) {
 		}
 	}
 	if l.diags.HasErrors() { // what does not parse would make problems of its own
-		return nil, l.problems()
+		return l, nil
 	}
-	d := l.load(hcl.MergeBodies(bodies))
-	d.Path = filepath.Join(absolute, filepath.Base(path))
-	if dir == path {
-		d.Path = absolute
-	}
-	if l.diags.HasErrors() {
-		return nil, l.problems()
-	}
-	return d, nil
+	return l, l.load(hcl.MergeBodies(bodies))
 }
 
 // ErrNone is wrapped by the error that says that there is no definition.
@@ -144,6 +159,7 @@ func Format(text []byte, name string) ([]byte, error) {
 type loader struct {
 	dir     string
 	options Options
+	blind   bool // a secret's name stands for its value, and no tree is read
 	parser  *hclparse.Parser
 	diags   hcl.Diagnostics
 

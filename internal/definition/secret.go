@@ -2,6 +2,8 @@ package definition
 
 import (
 	"cmp"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -35,6 +37,45 @@ func secretOf(v cty.Value) op.Secret {
 		names, versions = append(names, m.name), append(versions, m.version)
 	}
 	return op.Secret{Value: plain.AsString(), Name: strings.Join(names, "+"), Version: strings.Join(versions, "+")}
+}
+
+// placeholder is what stands for a secret that is the whole value.
+var placeholder = regexp.MustCompile(`^⟦env [^⟦]*⟧$`)
+
+// surround gives every secret of v the text that stands around it, which other, a
+// blind reading of the same, has for its value.
+func surround(v, other reflect.Value) {
+	if !v.IsValid() || !other.IsValid() || v.Type() != other.Type() {
+		return
+	}
+	if v.Type() == secretType {
+		s, around := v.Addr().Interface().(*op.Secret), other.Interface().(op.Secret).Value
+		if s.Name != "" && around != s.Value && !placeholder.MatchString(around) {
+			s.Around = around
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() && !other.IsNil() {
+			surround(v.Elem(), other.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			surround(v.Field(i), other.Field(i))
+		}
+	case reflect.Slice:
+		for i := range min(v.Len(), other.Len()) {
+			surround(v.Index(i), other.Index(i))
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			value := reflect.New(v.Type().Elem()).Elem()
+			value.Set(v.MapIndex(key))
+			surround(value, other.MapIndex(key))
+			v.SetMapIndex(key, value)
+		}
+	}
 }
 
 // usesSecret tells whether an expression names a local that holds a secret.

@@ -2,6 +2,7 @@ package definition
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -67,5 +68,46 @@ func TestEveryVersionOfAMixedSecretShows(t *testing.T) {
 			t.Errorf("the versions %q show as %s, which others do too", versions, s)
 		}
 		seen[s.String()] = true
+	}
+}
+
+// The text around a secret is known without its value, however it was put there.
+func TestWhatStandsAroundASecretIsKnown(t *testing.T) {
+	read := func(expression, value string) string {
+		t.Helper()
+		e := write(t, base(`step "password" "p" {
+  user     = "root"
+  password = `+expression+`
+}`))
+		e.options.LookupEnv = func(string) (string, bool) { return value, true }
+		d, err := e.load(t)
+		if err != nil {
+			t.Fatal(text(t, err))
+		}
+		return d.Images[0].Steps[0].Operation.(*op.Password).Password.Around
+	}
+	if around := read(`env("TOKEN", "1")`, "hush"); around != "" {
+		t.Errorf("around a secret alone stands %q", around)
+	}
+	seen := map[string]string{}
+	for _, expression := range []string{
+		`"a ${env("TOKEN")}"`, `"b ${env("TOKEN")}"`, `"${env("TOKEN")} a"`, `upper("a ${env("TOKEN")}")`, `"a ${base64encode(env("TOKEN"))}"`,
+		`"a ${env("TOKEN")}${env("TOKEN")}"`, `join("-", ["a", env("TOKEN")])`,
+	} {
+		around := read(expression, "hush")
+		if again := read(expression, "a"); again != around {
+			t.Errorf("%s: around it stands %q for one value and %q for another", expression, around, again)
+		}
+		if strings.Contains(strings.ToLower(around), "hush") || around == "" {
+			t.Errorf("%s: around it stands %q", expression, around)
+		}
+		if other, twice := seen[around]; twice {
+			t.Errorf("%s and %s have the same around them", expression, other)
+		}
+		seen[around] = expression
+	}
+	// What needs the value cannot be read without it.
+	if around := read(`regex("^[0-9]+$", env("TOKEN"))`, "42"); around != "" {
+		t.Errorf("around it stands %q", around)
 	}
 }

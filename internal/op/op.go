@@ -116,6 +116,9 @@ type Secret struct {
 	Value   string `json:"value"`             // never logged, never hashed when Name is set
 	Name    string `json:"name,omitempty"`    // of the environment variable; "" for a literal
 	Version string `json:"version,omitempty"` // raised by the user when the value changed
+	// The value with the names of its secrets in the places of theirs; "" if that is
+	// not known.
+	Around string `json:"-"`
 }
 
 // String hides the value from every format verb that prints strings.

@@ -60,9 +60,18 @@ func (l *lines) secret(label string, s op.Secret) {
 	if s.Name != "" {
 		// By name and version, never by value: a key may be published.
 		l.add(label, "secret "+s.Name+" "+s.Version) // neither has a space
+		// As a digest: it may be long, and something made of a secret's name.
+		l.addIf(label+" around", digestOf(s.Around))
 		return
 	}
 	l.add(label, "literal "+string(digest.Of([]byte(s.Value))))
+}
+
+func digestOf(text string) string {
+	if text == "" {
+		return ""
+	}
+	return string(digest.Of([]byte(text)))
 }
 
 // Key names what the step makes upon the layer parent ("" for none).

@@ -62,6 +62,7 @@ func secretVariations(v reflect.Value, field string) []variation {
 		list = append(list,
 			variation{field, "has another value", true, func() { s.Value += "x" }},
 			variation{field, "has another name", false, func() { s.Name += "X" }},
+			variation{field, "has another text around it", false, func() { s.Around += "x" }},
 			variation{field, "has another version", false, func() { s.Version += "x" }})
 	}
 	return list
