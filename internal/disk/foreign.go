@@ -49,7 +49,7 @@ func Prove(r io.ReaderAt, size int64, told Format) (Format, error) {
 	case told == "" && what == "":
 		return "", refuse("nothing proves what format it has: if it is a raw disk, write format = \"raw\"")
 	case told == "" && !known(Format(what)):
-		return "", refuse("it looks like %s; herdbook imports raw, qcow2, vmdk, vhdx and vdi", what)
+		return "", refuse("it looks like %s; herdbook imports raw, qcow2, vmdk, vhdx and vdi%s", what, orRaw(head))
 	case told == "":
 		format = Format(what)
 	case told == Raw && foreignAt(head) != "":
@@ -76,6 +76,14 @@ func known(f Format) bool {
 		}
 	}
 	return f == ""
+}
+
+// orRaw ends a message for what may be a raw disk nonetheless.
+func orRaw(head []byte) string {
+	if foreignAt(head) != "" {
+		return ""
+	}
+	return ` (if it is a raw disk in spite of that, write format = "raw")`
 }
 
 func butLooks(what string) string {

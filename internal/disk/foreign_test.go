@@ -225,7 +225,7 @@ func TestImportRefuses(t *testing.T) {
 		{"VHD fixed", packedAs(t, src, "fixed", "vpc", "subformat=fixed"), "", "VHD"},
 		{"no sign", edit(t, src, "nosign", patch(510, "xx")), "", `write format = "raw"`},
 		{"packed", edit(t, src, "gz", patch(0, "\x1f\x8b\x08")), Raw, "gzip"},
-		{"a CD", edit(t, src, "cd", patch(0x8001, "CD001")), "", "installer"},
+		{"a CD", edit(t, src, "cd", patch(0x8001, "CD001")), "", `in spite of that, write format = "raw"`},
 		{"format", src, "qed", "none that herdbook imports"},
 	} {
 		_, err := prove(t, c.path, c.told)

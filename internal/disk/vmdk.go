@@ -31,7 +31,7 @@ func foreignVMDK(r io.ReaderAt, size int64) (int64, error) {
 	switch {
 	case version < 1 || version > 3:
 		return 0, refuse("version %d is none that herdbook reads: 1 to 3", version)
-	case string(h[73:77]) != vmdkNewline:
+	case string(h[73:77]) != vmdkNewline && string(h[73:77]) != "\x00\x00\x00\x00": // some leave it out
 		return 0, corrupt("its newlines are changed: it was transferred as a text")
 	case capacity == 0:
 		return 0, refuse("its header gives no capacity, so that its data is in other files")
