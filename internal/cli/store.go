@@ -65,7 +65,8 @@ func (a *app) storeGCCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove layers that no definition reaches any more",
-		Long: "Remove layers that were not used for --max-age, then the longest unused until the rest fits in --max-size.\n" +
+		Long: "Remove layers and fetched media that were not used for --max-age, then the longest unused layers until the rest fits\n" +
+			"in --max-size.\n" +
 			"What a definition that is still there reached in its last build always stays.",
 		Args: arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -92,7 +93,7 @@ func (a *app) storeGCCommand() *cobra.Command {
 				fmt.Fprintf(a.Stdout, "%s %s  %s  %s %s\n", verb, l.Digest.Short(), size(l.Size), l.Image, l.Step)
 			}
 			for _, name := range report.Work {
-				fmt.Fprintf(a.Stdout, "%s what was left of %s\n", verb, name)
+				fmt.Fprintf(a.Stdout, "%s %s\n", verb, name)
 			}
 			_, err = fmt.Fprintf(a.Stdout, "%s %s, %s; %s stay\n", verb, count(len(report.Layers), "layer"), size(report.Freed), size(report.Left))
 			return err

@@ -288,3 +288,35 @@ func TestWhatAnOverlayOfQEMUStandsOnStays(t *testing.T) {
 	peer.Must(t, w.Discard())
 	collectAsTold(t, s, dawn.Add(10*day), Policy{MaxAge: 1}, []string{"lone"})
 }
+
+func TestMediaGoWhenTheyWereNotUsedForLong(t *testing.T) {
+	s := open(t)
+	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	if _, err := s.Collect(now, Policy{MaxAge: time.Hour}); err != nil { // there is no directory yet
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(s.MediaDir(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, age := range map[string]time.Duration{"old": 2 * time.Hour, "new": time.Minute} {
+		path := filepath.Join(s.MediaDir(), name)
+		if err := errors.Join(os.WriteFile(path, []byte(name), 0o644), os.Chtimes(path, now.Add(-age), now.Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []Policy{{}, {MaxAge: time.Hour, DryRun: true}, {MaxAge: time.Hour}} {
+		r, err := s.Collect(now, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := slices.Contains(r.Work, "media/old"); told != (p.MaxAge > 0) || len(r.Work) > 1 {
+			t.Errorf("%+v: told of %q", p, r.Work)
+		}
+		if _, err := os.Stat(filepath.Join(s.MediaDir(), "old")); (err == nil) != (p.MaxAge == 0 || p.DryRun) {
+			t.Errorf("%+v: the old one: %v", p, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(s.MediaDir(), "new")); err != nil {
+		t.Error(err)
+	}
+}
