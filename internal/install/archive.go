@@ -24,7 +24,7 @@ func laid(top string, i definition.Input) File {
 	f := File{Path: path.Join(top, i.Name), Input: i}
 	switch {
 	case strings.HasPrefix(i.Mode, "d"):
-		f.Mode = directory | 0o755
+		f.Mode = directory | permissions(i.Mode)
 	case i.Link != "":
 		f.Mode, f.Data = link|0o777, []byte(i.Link)
 	default:

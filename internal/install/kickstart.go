@@ -40,7 +40,7 @@ func anacondaReading() Reading {
 			{BaseSystem, regexp.MustCompile(`(?:Starting package installation process|Downloading packages|Preparing transaction from installation source)`), 90 * time.Minute, 20 * time.Minute},
 			{Packages, regexp.MustCompile(`Installing \S+ \(\d+/\d+\)`), 3 * time.Hour, 20 * time.Minute},
 			{BootLoader, regexp.MustCompile(`Installing boot ?loader`), 30 * time.Minute, 15 * time.Minute},
-			{Finish, regexp.MustCompile(`(?:Performing post-installation setup tasks|Configuring installed system|Generating initramfs|Running post-installation scripts)`), 90 * time.Minute, 20 * time.Minute},
+			{Finish, regexp.MustCompile(`(?:Configuring installed system|Writing network configuration|Creating users|Generating initramfs|Running post-installation scripts)`), 90 * time.Minute, 20 * time.Minute},
 		},
 		Progress: regexp.MustCompile(`Installing \S+ \((\d+)/(\d+)\)`),
 		Questions: []*regexp.Regexp{

@@ -141,13 +141,14 @@ func (m *Monitor) measure(text string) {
 	if match == nil {
 		return
 	}
-	n, err := strconv.Atoi(match[1])
+	n, err := strconv.ParseFloat(match[1], 64)
 	if len(match) > 2 && err == nil {
-		of, _ := strconv.Atoi(match[2])
+		var of float64
+		of, err = strconv.ParseFloat(match[2], 64)
 		n = n * 100 / max(of, 1)
 	}
 	if err == nil && n <= 100 {
-		m.percent = n
+		m.percent = int(n)
 	}
 }
 

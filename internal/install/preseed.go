@@ -65,7 +65,7 @@ func SetsProxy(answers string) bool {
 	return debianProxy.MatchString(answers)
 }
 
-var debianProxy = regexp.MustCompile(`(?m)^[^#\n]*\bmirror/http/proxy\s+string\s+\S`)
+var debianProxy = regexp.MustCompile(`(?m)^[^#\n]*\bmirror/http/proxy[ \t]+string[ \t]+\S`)
 
 // debianReading follows the main menu, which logs the item that it is at, and
 // cdebconf's text frontend (the strings of its text.so).

@@ -1,0 +1,108 @@
+package install
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"herdbook/internal/definition"
+	"herdbook/internal/op"
+	"herdbook/internal/peer"
+)
+
+// asked is an installation with everything that a definition can say.
+func asked(kind string) definition.Install {
+	return definition.Install{
+		Kind: kind, Answers: op.Secret{Value: "the answers\n"}, Arguments: []string{"quiet", "---", "console=tty0"},
+		Files: []definition.InitrdFile{{Path: "/extra", Inputs: []definition.Input{
+			{Name: ".", Path: "/host/extra", Mode: "drwx------"},
+			{Name: "late.sh", Path: "/host/extra/late.sh", Mode: "-rwxr-x---", Size: 3},
+			{Name: "link", Path: "/host/extra/link", Link: "late.sh", Mode: "L---------"},
+		}}},
+		MirrorProxy: "http://proxy.invalid:3128",
+	}
+}
+
+// write writes a session for a golden.
+func (s Session) write(w io.Writer) {
+	fmt.Fprintf(w, "kernel  %s\nlog     %s\n", s.CommandLine, s.Log)
+	for _, what := range []string{"initrd", "seed"} {
+		files := map[string][]File{"initrd": s.Files, "seed": s.Seed}[what]
+		for _, f := range files {
+			fmt.Fprintf(w, "%s  %o %s %s\n", what, f.Mode, f.Path, f.From)
+			for line := range strings.Lines(string(f.Data)) {
+				fmt.Fprintf(w, "    %s", line)
+			}
+			if len(f.Data) > 0 && !strings.HasSuffix(string(f.Data), "\n") {
+				fmt.Fprintln(w)
+			}
+		}
+	}
+}
+
+func TestSessions(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind  string
+		place Place
+	}{
+		"preseed":        {"preseed", Place{Proxy: "http://proxy.invalid:3128"}},
+		"preseed-cache":  {"preseed", Place{Proxy: "http://10.0.2.2:3142"}},
+		"kickstart":      {"kickstart", Place{Tree: "http://mirror.invalid/os", Proxy: "http://proxy.invalid:3128"}},
+		"kickstart-disc": {"kickstart", Place{Disc: "AlmaLinux 9 5"}},
+		"autoinstall":    {"autoinstall", Place{Disc: "Ubuntu-Server 24.04.1 LTS amd64"}},
+		"autoyast":       {"autoyast", Place{Tree: "http://mirror.invalid/leap"}},
+		"autoyast-disc":  {"autoyast", Place{Disc: "openSUSE-Leap-15.6-DVD-x86_64710"}},
+	} {
+		s, err := New(asked(c.kind), c.place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		s.write(&text)
+		peer.Golden(t, "sessions/"+name, []byte(text.String()))
+	}
+	if _, err := New(asked("floppy"), Place{}); err == nil {
+		t.Error("there is an installer that nobody knows")
+	}
+}
+
+// The archive is what the kernel takes: root's, with the right modes, and the
+// same each time; and nothing that may be a link already is written over.
+func TestArchive(t *testing.T) {
+	s, err := New(asked("preseed"), Place{})
+	peer.Must(t, err)
+	first, err := Archive(s.Files)
+	peer.Must(t, err)
+	again, err := Archive(s.Files)
+	peer.Must(t, err)
+	if string(first) != string(again) {
+		t.Error("the same files make other bytes")
+	}
+	if len(first)%4 != 0 {
+		t.Errorf("%d bytes are no multiple of four", len(first))
+	}
+	var text strings.Builder
+	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(strings.NewReader(string(first))))
+	peer.Must(t, err)
+	for _, r := range records {
+		fmt.Fprintf(&text, "%06o %d:%d %d %s\n", r.Mode, r.UID, r.GID, r.FileSize, r.Name)
+	}
+	peer.Golden(t, "archive", []byte(text.String()))
+}
+
+func TestSetsProxy(t *testing.T) {
+	for answers, want := range map[string]bool{
+		"d-i mirror/http/proxy string http://a:1\n":    true,
+		"x\nd-i  mirror/http/proxy  string  b\n":       true,
+		"d-i mirror/http/proxy string\nd-i x string y": false,
+		"# d-i mirror/http/proxy string http://a":      false,
+		"": false,
+	} {
+		if got := SetsProxy(answers); got != want {
+			t.Errorf("%q: %v", answers, got)
+		}
+	}
+}
