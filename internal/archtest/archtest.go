@@ -28,12 +28,13 @@ var packages = map[string]place{
 	"internal/machine":    {rank: 1, imports: []string{"disk", "event"}},
 	"internal/pin":        {rank: 1, pure: true, imports: []string{"digest"}},
 	"internal/store":      {rank: 1, imports: []string{"digest"}},
+	"internal/tree":       {rank: 1, pure: true, imports: []string{"digest"}},
 	"internal/unpack":     {rank: 1, imports: []string{"disk", "event"}},
 
 	"internal/definition":   {rank: 2, pure: true, imports: []string{"digest", "op"}},
 	"internal/guest":        {rank: 2, imports: []string{"event", "op"}},
 	"internal/repo/publish": {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
-	"internal/source":       {rank: 2, imports: []string{"digest", "event", "pin", "signed"}},
+	"internal/source":       {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
 	"internal/wire":         {rank: 2, imports: []string{"event", "op"}},
 
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},

@@ -37,29 +37,39 @@ func (s Suite) PinName() string {
 // Release fetches the suite's InRelease, verifies its signature at the time
 // now, and pins it: its digest stands for every package the suite holds.
 func (f *Fetcher) Release(ctx context.Context, s Suite, now time.Time) (pin.Pin, error) {
-	keyring, err := readKeyring(s.Keyring)
+	r, err := f.release(ctx, s, now)
 	if err != nil {
 		return pin.Pin{}, fmt.Errorf("pin %s: %w", s.PinName(), err)
+	}
+	return r.pin, nil
+}
+
+// release fetches and verifies the suite's InRelease.
+func (f *Fetcher) release(ctx context.Context, s Suite, now time.Time) (release, error) {
+	keyring, err := readKeyring(s.Keyring)
+	if err != nil {
+		return release{}, err
 	}
 	address := join(s.Mirror, "dists/"+s.Name+"/InRelease")
 	text, err := f.Get(ctx, address, maxRelease)
 	if errors.Is(err, ErrNotFound) {
-		return pin.Pin{}, fmt.Errorf("pin %s: %w; does the mirror carry the suite %q?", s.PinName(), err, s.Name)
+		return release{}, fmt.Errorf("%w; does the mirror carry the suite %q?", err, s.Name)
 	}
 	if err != nil {
-		return pin.Pin{}, fmt.Errorf("pin %s: %w", s.PinName(), err)
+		return release{}, err
 	}
-	release, err := verifyRelease(text, keyring, now)
+	r, err := verifyRelease(text, keyring, now)
 	if err != nil {
-		return pin.Pin{}, fmt.Errorf("pin %s: verify %s: %w", s.PinName(), address, err)
+		return release{}, fmt.Errorf("verify %s: %w", address, err)
 	}
-	if !release.names(s.Name) {
-		return pin.Pin{}, fmt.Errorf("pin %s: %s calls itself %s (%s), not %s", s.PinName(), address, release.suite, release.codename, s.Name)
+	if !r.names(s.Name) {
+		return release{}, fmt.Errorf("%s calls itself %s (%s), not %s", address, r.suite, r.codename, s.Name)
 	}
-	if until := release.validUntil; !until.IsZero() && now.After(until) {
-		return pin.Pin{}, fmt.Errorf("pin %s: %s was valid until %s: a stale mirror, or a wrong clock on this machine", s.PinName(), address, until.Format(time.RFC1123))
+	if until := r.validUntil; !until.IsZero() && now.After(until) {
+		return release{}, fmt.Errorf("%s was valid until %s: a stale mirror, or a wrong clock on this machine", address, until.Format(time.RFC1123))
 	}
-	return pin.Pin{Name: s.PinName(), URL: address, Digest: digest.Of(text), Dated: release.date}, nil
+	r.pin = pin.Pin{Name: s.PinName(), URL: address, Digest: digest.Of(text), Dated: r.date}
+	return r, nil
 }
 
 func readKeyring(path string) (signed.Keys, error) {
@@ -84,6 +94,8 @@ func readKeyring(path string) (signed.Keys, error) {
 type release struct {
 	suite, codename, date string
 	validUntil            time.Time
+	files                 map[string]digest.Digest // the SHA-256 of what the suite holds, by path below it
+	pin                   pin.Pin
 }
 
 func (r release) names(suite string) bool {
@@ -101,14 +113,19 @@ func verifyRelease(untrusted []byte, keys signed.Keys, now time.Time) (release, 
 }
 
 func readRelease(text []byte) (release, error) {
-	var r release
+	r := release{files: map[string]digest.Digest{}}
 	scanner := bufio.NewScanner(bytes.NewReader(text))
+	list := ""
 	for scanner.Scan() {
-		key, value, ok := strings.Cut(scanner.Text(), ":")
-		if !ok || strings.HasPrefix(key, " ") {
+		if strings.HasPrefix(scanner.Text(), " ") {
+			r.file(list, scanner.Text())
 			continue
 		}
-		value = strings.TrimSpace(value)
+		key, value, ok := strings.Cut(scanner.Text(), ":")
+		if !ok {
+			continue
+		}
+		list, value = key, strings.TrimSpace(value)
 		switch key {
 		case "Suite":
 			r.suite = value
@@ -125,4 +142,15 @@ func readRelease(text []byte) (release, error) {
 		}
 	}
 	return r, scanner.Err()
+}
+
+// file takes a line of a list: digest, size, path.
+func (r *release) file(list, line string) {
+	fields := strings.Fields(line)
+	if list != "SHA256" || len(fields) != 3 {
+		return
+	}
+	if d, err := digest.Parse(fields[0]); err == nil {
+		r.files[fields[2]] = d
+	}
 }

@@ -25,10 +25,10 @@ type Policy struct {
 
 // Report is what a collection removed, or would.
 type Report struct {
-	Layers []Layer // in the order of their removal
-	Freed  int64   // bytes
+	Layers []Layer  // in the order of their removal
+	Freed  int64    // bytes
 	Work   []string // names of what processes left that are no more, and of media
-	Left   int64 // bytes of the layers that stay
+	Left   int64    // bytes of the layers that stay
 }
 
 // failedAge is how long what a failed step left is kept.
