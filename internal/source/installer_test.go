@@ -1,0 +1,170 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"herdbook/internal/digest"
+	"herdbook/internal/pin"
+)
+
+// installerArchive is an archive that holds trees of installers, too.
+type installerArchive struct {
+	*archive
+	files map[string]string // below /debian/, or the root
+}
+
+func (a *installerArchive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if text, ok := a.files[strings.TrimPrefix(r.URL.Path, "/")]; ok {
+		fmt.Fprint(w, text)
+		return
+	}
+	a.archive.ServeHTTP(w, r)
+}
+
+const (
+	images  = "debian/dists/bookworm/main/installer-amd64/current/images/"
+	netboot = "netboot/debian-installer/amd64/"
+)
+
+func sumLine(text, name string) string { return string(digest.Of([]byte(text))) + "  " + name + "\n" }
+
+// newInstallerArchive is a Debian mirror with an installer, and a tree of
+// Anaconda's beside it.
+func newInstallerArchive(t *testing.T) (*installerArchive, *httptest.Server) {
+	t.Helper()
+	a := &installerArchive{newArchive(t), map[string]string{
+		images + netboot + "linux": "a kernel", images + netboot + "initrd.gz": "an initrd",
+		"os/vmlinuz": "a kernel", "os/initrd.img": "an initrd",
+		"os/.treeinfo": "[general]\narch = x86_64\nfamily = Fedora\nversion = 41\n[images-x86_64]\nkernel = vmlinuz\ninitrd = initrd.img\n[checksums]\n" +
+			"vmlinuz = sha256:" + string(digest.Of([]byte("a kernel"))) + "\ninitrd.img = sha256:" + string(digest.Of([]byte("an initrd"))) + "\n",
+		"bare/linux": "a kernel", "bare/initrd.gz": "an initrd",
+	}}
+	a.list(sumLine("an initrd", "./"+netboot+"initrd.gz") + sumLine("a kernel", "./"+netboot+"linux"))
+	server := httptest.NewServer(a)
+	t.Cleanup(server.Close)
+	return a, server
+}
+
+// list sets the tree's list and has the Release vouch for it.
+func (a *installerArchive) list(sums string) {
+	a.files[images+"SHA256SUMS"] = sums
+	a.release = "Suite: oldstable\nCodename: bookworm\nDate: Sat, 06 Sep 2025 11:22:40 UTC\nMD5Sum:\n " + strings.Repeat("0", 32) +
+		fmt.Sprintf(" %d main/installer-amd64/current/images/SHA256SUMS\nSHA256:\n %s %d main/installer-amd64/current/images/SHA256SUMS\n",
+			len(sums), digest.Of([]byte(sums)), len(sums))
+}
+
+func TestInstaller(t *testing.T) {
+	kernel, initrd := digest.Of([]byte("a kernel")), digest.Of([]byte("an initrd"))
+	wrong := digest.Of([]byte("another")).Checksum()
+	for name, c := range map[string]struct {
+		installer Installer // its location counts from the server
+		change    func(*installerArchive)
+		want      string // "" is success
+		archive   string // what the archive's pin names
+	}{
+		"debian":                       {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/"}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"below":                        {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/current/images"}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"with checksums that agree":    {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64", Kernel: kernel.Checksum(), Initrd: initrd.Checksum()}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"with a checksum that differs": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64", Kernel: wrong}, nil, "the definition gives", ""},
+		"a list that was changed": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64"}, func(a *installerArchive) {
+			a.files[images+"SHA256SUMS"] += "\n"
+		}, "does not match its digest", ""},
+		"a list that is not listed": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64"}, func(a *installerArchive) {
+			a.release = "Codename: bookworm\n"
+		}, "does not list main/installer-amd64/current/images/SHA256SUMS", ""},
+		"a list without a signature": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64"}, func(a *installerArchive) {
+			a.raw = true
+		}, "not a clear-signed text", ""},
+		"a list without the kernel": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64"}, func(a *installerArchive) {
+			a.list(sumLine("an initrd", "./"+netboot+"initrd.gz"))
+		}, "nothing signed vouches for", ""},
+		"a tree in no archive":      {Installer{Kind: "preseed", Location: "/bare"}, nil, "give kernel_checksum and initrd_checksum", ""},
+		"the same, with checksums":  {Installer{Kind: "preseed", Location: "/bare", Kernel: kernel.Checksum(), Initrd: initrd.Checksum()}, nil, "", ""},
+		"the same, with wrong ones": {Installer{Kind: "preseed", Location: "/bare", Kernel: kernel.Checksum(), Initrd: wrong}, nil, "does not match its digest", ""},
+		"anaconda":                  {Installer{Kind: "kickstart", Location: "/os/"}, nil, "", "/os/.treeinfo"},
+		"the wrong kind":            {Installer{Kind: "autoyast", Location: "/os"}, nil, `for install "kickstart"`, ""},
+		"nothing at all":            {Installer{Kind: "kickstart", Location: "/nowhere"}, nil, "no installer was found", ""},
+	} {
+		a, server := newInstallerArchive(t)
+		if c.change != nil {
+			c.change(a)
+		}
+		c.installer.Location = server.URL + c.installer.Location
+		c.installer.Keyring = a.keyring
+		pins, err := (&Fetcher{}).Installer(context.Background(), c.installer, a.now)
+		if c.want != "" {
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %q", name, err, c.want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		checkPins(t, name, c.installer, pins, c.archive)
+	}
+}
+
+// checkPins checks that a tree's pins are those of the kernel, the initrd and the
+// document that the archive is known by.
+func checkPins(t *testing.T, name string, i Installer, pins []pin.Pin, archive string) {
+	t.Helper()
+	got := map[string]pin.Pin{}
+	for _, p := range pins {
+		got[p.Name] = p
+	}
+	for part, text := range map[pin.Part]string{pin.Kernel: "a kernel", pin.Initrd: "an initrd"} {
+		if p := got[pin.InstallerName(i.Location, part)]; p.Digest != digest.Of([]byte(text)) || !strings.HasPrefix(p.URL, strings.TrimRight(i.Location, "/")) {
+			t.Errorf("%s: the %s is %+v", name, part, p)
+		}
+	}
+	if p := got[pin.InstallerName(i.Location, pin.Archive)]; !strings.HasSuffix(p.URL, archive) {
+		t.Errorf("%s: the archive is %+v", name, p)
+	}
+	for _, known := range slices.Sorted(maps.Keys(got)) {
+		if !slices.Contains(i.PinNames(), known) {
+			t.Errorf("%s: a pin %q that nobody asks for", name, known)
+		}
+	}
+}
+
+// A tree on this machine needs nobody to vouch for it, and is looked at each time.
+func TestAnInstallerOnThisMachine(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a tree")
+	for name, text := range map[string]string{"linux": "a kernel", "initrd.gz": "an initrd"} {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i := Installer{Kind: "preseed", Location: "file://" + strings.ReplaceAll(dir, " ", "%20")}
+	r := &Resolver{Seen: t.TempDir()}
+	wanted := []Wanted{{Installer: i, Refresh: Never}, {File: i.Location + "/linux", Refresh: Never}}
+	lock, err := r.Resolve(context.Background(), pin.Lock{}, wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := lock.Get(pin.InstallerName(i.Location, pin.Kernel))
+	q, _ := lock.Get(pin.FileName(i.Location + "/linux"))
+	if p.Digest != digest.Of([]byte("a kernel")) || q.Digest != p.Digest {
+		t.Errorf("%+v, %+v", p, q)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "linux"), []byte("another"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	lock, err = r.Resolve(context.Background(), lock, wanted)
+	p, _ = lock.Get(pin.InstallerName(i.Location, pin.Kernel))
+	if err != nil || p.Digest != digest.Of([]byte("another")) {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
