@@ -4,6 +4,7 @@
 # make build    bin/herdbook
 # make check    the tests without machines, and what reads the code
 # make vm       the tests with machines
+# make test-installer  the real Debian installer, to the end: half an hour to an hour
 # make bench    figures, beside those of the tools that herdbook succeeds
 # make clean    what make has made, but for the store of layers
 SHELL := /bin/bash
@@ -49,7 +50,7 @@ UNRACED := ./internal/disk ./internal/ext4 ./internal/workshop
 
 .PHONY: check
 check: packages $(AGENT)
-	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l cmd internal); \
+	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l cmd internal test); \
 		[ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
@@ -63,6 +64,11 @@ check: packages $(AGENT)
 .PHONY: vm
 vm: packages build
 	$(GO) test -run '^TestVM' -timeout 40m -v ./... | grep -v -e '^=== ' -e 'no test files' -e '^ok .*no tests to run' ; exit $${PIPESTATUS[0]}
+
+.PHONY: test-installer
+test-installer: build
+	@tools/packages run installer
+	$(GO) test -tags installer -run '^TestInstaller' -timeout 3h -v ./test/installer
 
 .PHONY: bench
 bench: build

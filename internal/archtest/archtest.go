@@ -57,6 +57,8 @@ var packages = map[string]place{
 		"source", "store", "workshop",
 	}},
 
+	"test/installer": {rank: 7}, // tests only: the real Debian installer
+
 	"bench": {rank: 7, imports: []string{"disk", "event"}},
 
 	"cmd/herdbook":       {rank: 7, imports: []string{"cli"}},

@@ -25,7 +25,8 @@ type Monitor struct {
 	console   []string  // the last lines
 	prompt    string    // the console's unfinished line
 	printed   time.Time // when the console last changed
-	done      bool
+	done      bool      // the last words were spoken, at doneAt
+	doneAt    time.Time
 	complaint string // the last line that explains a failure to come
 	spent     []Spent
 }
@@ -101,7 +102,7 @@ func (m *Monitor) Line(stream, text string, now time.Time) *Failure {
 	m.advance(text, now)
 	m.measure(text)
 	if m.reading.Done.MatchString(text) && !m.done {
-		m.done, m.entered = true, now // what is left has a limit of its own
+		m.done, m.doneAt = true, now
 	}
 	if matches(m.reading.Complaints, text) {
 		m.complaint = strings.TrimSpace(text)
@@ -164,25 +165,23 @@ func (m *Monitor) Watch(unfinished string, busy bool, now time.Time) *Failure {
 		m.measure(unfinished)
 	}
 	phase := m.reading.Phases[m.phase]
-	if m.done {
-		phase = Phase{Limit: ending, Silence: ending}
-	}
 	limit, silence := phase.Limit*time.Duration(m.pace), phase.Silence*time.Duration(m.pace)
 	f := m.question(now)
 	switch {
 	case f != nil:
-	case m.done && now.Sub(m.entered) > limit:
-		f = m.fail(fmt.Sprintf("the installation is complete, but the machine has not powered off for %v; let the answers say that it shall", limit), m.lastWords()...)
+	case m.done && now.Sub(m.doneAt) > ending*time.Duration(m.pace):
+		f = m.fail(fmt.Sprintf("the installation is complete, but the machine has not powered off for %v; let the answers say that it shall", now.Sub(m.doneAt)), m.lastWords()...)
+	case m.done:
 	case now.Sub(m.stirred) > m.reading.Idle:
 		f = m.fail(fmt.Sprintf("the machine has done nothing at all for %v, as if it waited for a person", m.reading.Idle), m.lastWords()...)
 	case now.Sub(m.heard) > silence:
 		f = m.fail(fmt.Sprintf("the installer has said nothing for %v", silence), m.lastWords()...)
 	case now.Sub(m.entered) > limit:
 		f = m.fail(fmt.Sprintf("the phase has not ended after %v", limit), m.lastWords()...)
-	default:
-		return nil
 	}
-	f.Hang = true
+	if f != nil {
+		f.Hang = true
+	}
 	return f
 }
 
