@@ -18,6 +18,7 @@ var packages = map[string]place{
 	"internal/disk":     {},
 	"internal/event":    {pure: true},
 	"internal/ext4":     {pure: true},
+	"internal/iso":      {pure: true},
 	"internal/op":       {pure: true},
 	"internal/peer":     {}, // imported by tests only
 	"internal/repo":     {pure: true},
