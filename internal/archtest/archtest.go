@@ -46,8 +46,8 @@ var packages = map[string]place{
 	"internal/plan": {rank: 4, pure: true, imports: []string{"definition", "digest", "install", "op", "pin", "store"}},
 
 	"internal/build": {rank: 5, imports: []string{
-		"bootstrap", "definition", "digest", "disk", "event", "inspection", "install", "machine", "op", "plan", "source",
-		"store", "unpack", "wire", "workshop",
+		"bootstrap", "definition", "digest", "disk", "event", "inspection", "install", "iso", "machine", "op", "plan",
+		"source", "store", "tree", "unpack", "wire", "workshop",
 	}},
 	"internal/delivery": {rank: 5, imports: []string{
 		"definition", "digest", "disk", "event", "inspection", "repo", "repo/publish", "signed", "store", "target/docker",

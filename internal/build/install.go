@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"herdbook/internal/definition"
 	"herdbook/internal/disk"
 	"herdbook/internal/event"
 	"herdbook/internal/inspection"
@@ -16,6 +17,7 @@ import (
 	"herdbook/internal/machine"
 	"herdbook/internal/plan"
 	"herdbook/internal/source"
+	"herdbook/internal/store"
 )
 
 // installTimeout bounds an installation whose definition says nothing: the phases
@@ -24,25 +26,32 @@ const installTimeout = 8 * time.Hour
 
 // install runs a distribution's installer on an empty disk, and looks whether
 // there is a system on it afterwards.
-func (r *run) install(ctx context.Context, step plan.Step, dir, path string, sink event.Sink) (string, error) {
-	spec, session, err := r.prepare(ctx, step, path, sink)
+func (r *run) install(ctx context.Context, step plan.Step, work *store.Work, sink event.Sink) (how string, err error) {
+	scratch, err := work.Scratch()
 	if err != nil {
 		return "", err
 	}
-	if err := disk.Create(ctx, path, step.Size); err != nil {
+	spec, session, stop, err := r.prepare(ctx, step, scratch, sink)
+	defer func() { err = errors.Join(err, stop()) }()
+	if err != nil {
 		return "", err
 	}
+	if err := disk.Create(ctx, work.DiskPath(), step.Size); err != nil {
+		return "", err
+	}
+	// It is the first one, which installers take.
+	spec.Disks = append([]machine.Disk{{Path: work.DiskPath(), Format: disk.QCOW2, Discard: true}}, spec.Disks...)
 	timeout := installTimeout
 	if step.Timeout > 0 {
 		timeout = step.Timeout
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("it was not done after %v; give the install block a longer timeout if it needs one", timeout))
 	defer cancel()
-	w := &watch{sink: sink, now: r.Now, screen: filepath.Join(dir, screenName)}
+	w := &watch{sink: sink, now: r.Now, screen: filepath.Join(work.Dir, screenName)}
 	if err := w.run(ctx, spec, session.Reading); err != nil {
-		return string(spec.Accelerator), err
+		return "", err
 	}
-	return string(spec.Accelerator), found(path, sink)
+	return string(spec.Accelerator), found(work.DiskPath(), sink)
 }
 
 // found makes sure of a system on an installed disk.
@@ -62,25 +71,74 @@ func found(path string, sink event.Sink) error {
 	return nil
 }
 
-// prepare finds all that a session needs and makes its machine.
-func (r *run) prepare(ctx context.Context, step plan.Step, path string, sink event.Sink) (spec machine.Spec, s install.Session, err error) {
+// prepare finds all that a session needs and makes its machine. What it returns
+// must be stopped when the machine has ended.
+func (r *run) prepare(ctx context.Context, step plan.Step, dir string, sink event.Sink) (spec machine.Spec, s install.Session, stop func() error, err error) {
 	i := *step.Install
-	spec.Disks = []machine.Disk{{Path: path, Format: disk.QCOW2, Discard: true}}
+	stop = func() error { return nil }
 	if spec.Accelerator, err = r.Accelerator(ctx); err != nil {
-		return spec, s, err
+		return spec, s, stop, err
 	}
-	media := source.Media{Dir: r.Store.MediaDir(), Fetcher: source.Fetcher{Sink: sink}, Now: r.Now()}
-	place := install.Place{Tree: i.Location.URL, Proxy: i.MirrorProxy}
-	kernel, kernelErr := media.File(ctx, i.Kernel.URL, i.Kernel.Checksum)
-	initrd, initrdErr := media.File(ctx, i.Initrd.URL, i.Initrd.Checksum)
-	if err := errors.Join(kernelErr, initrdErr); err != nil {
-		return spec, s, err
+	from, err := r.origin(ctx, i, dir, sink)
+	if err != nil {
+		return spec, s, stop, err
 	}
-	spec.Kernel, spec.Initrd = kernel, initrd
+	spec.Kernel, spec.Initrd = from.kernel, from.initrd
+	place := install.Place{Tree: i.Location.URL, Disc: from.volume, Proxy: i.MirrorProxy}
+	if from.disc != "" {
+		place.Tree = ""
+		spec.Disks = append(spec.Disks, machine.Disk{Path: from.disc, Format: disk.Raw, ReadOnly: true, CDROM: true})
+	} else if local := i.Location.LocalPath(); local != "" {
+		if place.Tree, stop, err = serve(local); err != nil {
+			return spec, s, stop, err
+		}
+	}
 	if s, err = install.New(i, place); err != nil {
-		return spec, s, err
+		return spec, s, stop, err
 	}
-	return spec, s, complete(&spec, s, i.Memory, r.CPUs)
+	if s.Seed != nil {
+		seed := filepath.Join(dir, "seed.iso")
+		err = writeSeed(seed, s.Seed)
+		spec.Disks = append(spec.Disks, machine.Disk{Path: seed, Format: disk.Raw, ReadOnly: true})
+	}
+	return spec, s, stop, errors.Join(err, firmware(&spec, i.Firmware, dir), complete(&spec, s, i.Memory, r.CPUs))
+}
+
+// origin finds what the installer starts from, and fetches it if need be.
+func (r *run) origin(ctx context.Context, i definition.Install, dir string, sink event.Sink) (o origin, err error) {
+	media := source.Media{Dir: r.Store.MediaDir(), Fetcher: source.Fetcher{Sink: sink}, Now: r.Now()}
+	if i.Location.IsDisc() {
+		disc, err := media.File(ctx, i.Location.URL, i.Location.Checksum)
+		if err != nil {
+			return o, err
+		}
+		return bootFiles(disc, i.Kind, dir)
+	}
+	if o.kernel, err = media.File(ctx, i.Kernel.URL, i.Kernel.Checksum); err == nil {
+		o.initrd, err = media.File(ctx, i.Initrd.URL, i.Initrd.Checksum)
+	}
+	return o, err
+}
+
+// firmware gives a machine that starts by UEFI variables of its own, in dir.
+func firmware(spec *machine.Spec, kind, dir string) error {
+	spec.Firmware = machine.Firmware(kind)
+	if spec.Firmware != machine.UEFI {
+		return nil
+	}
+	code, vars, err := machine.Firmwares()
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(vars)
+	if err != nil {
+		return fmt.Errorf("read the UEFI firmware's variables: %w", err)
+	}
+	spec.FirmwareCode, spec.FirmwareVars = code, filepath.Join(dir, "vars.fd")
+	if err := os.WriteFile(spec.FirmwareVars, text, 0o600); err != nil {
+		return fmt.Errorf("write the UEFI firmware's variables: %w", err)
+	}
+	return nil
 }
 
 // complete makes the machine of a session.

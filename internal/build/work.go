@@ -36,7 +36,7 @@ func (r *run) work(ctx context.Context, step plan.Step, key store.Key, work *sto
 	case step.Import != nil:
 		return "host", r.take(ctx, step, scratch, work.DiskPath(), sink)
 	case step.Install != nil:
-		return r.install(ctx, step, work.Dir, work.DiskPath(), sink)
+		return r.install(ctx, step, work, sink)
 	}
 	if err := disk.CreateOverlay(ctx, work.DiskPath(), work.BackingName(), disk.QCOW2, 0); err != nil {
 		return "", err

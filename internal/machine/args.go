@@ -95,7 +95,7 @@ func machineType(s Spec) string {
 	return kind
 }
 
-func (s Spec) uefi() bool { return s.Kernel == "" && s.Firmware == UEFI }
+func (s Spec) uefi() bool { return s.Firmware == UEFI }
 
 func accelerator(a Accelerator) []string {
 	if a == KVM {
@@ -104,23 +104,25 @@ func accelerator(a Accelerator) []string {
 	return []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
 }
 
-// start says where the first instruction comes from.
+// start says where the first instruction comes from. A kernel that is given
+// outright is started by the firmware, of whichever kind.
 func start(s Spec) []string {
-	switch {
-	case s.Kernel != "":
-		args := []string{"-kernel", absolute(s.Kernel)}
-		switch {
-		case s.Overlay != nil:
-			args = append(args, "-initrd", memoryPath)
-		case s.Initrd != "":
-			args = append(args, "-initrd", absolute(s.Initrd))
-		}
-		return append(args, "-append", s.CommandLine)
-	case s.uefi():
+	var args []string
+	if s.uefi() {
 		vars := cmp.Or(s.FirmwareVars, memoryPath)
-		return append(flash("code", s.FirmwareCode, true), flash("vars", vars, false)...)
+		args = append(flash("code", s.FirmwareCode, true), flash("vars", vars, false)...)
 	}
-	return nil
+	if s.Kernel == "" {
+		return args
+	}
+	args = append(args, "-kernel", absolute(s.Kernel))
+	switch {
+	case s.Overlay != nil:
+		args = append(args, "-initrd", memoryPath)
+	case s.Initrd != "":
+		args = append(args, "-initrd", absolute(s.Initrd))
+	}
+	return append(args, "-append", s.CommandLine)
 }
 
 func flash(name, path string, readOnly bool) []string {

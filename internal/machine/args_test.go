@@ -27,6 +27,10 @@ func specs() map[string]Spec {
 			},
 			NoFlush: true, Log: SerialLog, Screen: true, Network: true,
 		},
+		"installer-uefi": {
+			Kernel: "/media/linux", Initrd: "/media/initrd.gz", Overlay: []byte("0707"), Firmware: UEFI, FirmwareCode: "/CODE.fd", FirmwareVars: "/scratch/vars.fd",
+			Log: "org.fedoraproject.anaconda.log.0",
+		},
 		"bios":    {Accelerator: KVM, Firmware: BIOS, Disks: []Disk{{Path: "/a.qcow2", Format: disk.QCOW2}}},
 		"uefi":    {Firmware: UEFI, FirmwareCode: "/usr/share/OVMF/CODE.fd", Disks: []Disk{{Path: "/a.raw", Format: disk.Raw}}},
 		"vars":    {Firmware: UEFI, FirmwareCode: "/CODE.fd", FirmwareVars: "/my vars.fd"},
@@ -79,6 +83,7 @@ func TestCheck(t *testing.T) {
 		"processors":             {Spec{CPUs: 256}, "256 processors"},
 		"initrd alone":           {Spec{Initrd: "/i"}, "needs a kernel"},
 		"overlay alone":          {Spec{Kernel: "/k", Overlay: []byte{}}, "needs an initrd"},
+		"overlay and variables":  {Spec{Kernel: "/k", Initrd: "/i", Overlay: []byte{}, Firmware: UEFI}, "name a file for them"},
 		"two ports":              {Spec{Port: "p", Log: SerialLog}, "either a port or a log"},
 		"a disc to write on":     {Spec{Disks: []Disk{{Path: "/d", Format: disk.Raw, CDROM: true}}}, "read-only"},
 		"too many disks":         {Spec{Disks: []Disk{good, good, good, good, good, good, good, good, good, good, good, good, good, good, good, good, good}}, "17 disks"},

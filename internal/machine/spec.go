@@ -90,6 +90,8 @@ func (s Spec) check() error {
 		return errors.New("an initrd or a kernel command line needs a kernel")
 	case s.Initrd == "" && s.Overlay != nil:
 		return errors.New("an overlay needs an initrd")
+	case s.Overlay != nil && s.Firmware == UEFI && s.FirmwareVars == "":
+		return errors.New("an overlay leaves no room in memory for the firmware's variables: name a file for them")
 	case s.Port != "" && s.Log != "":
 		return errors.New("a machine has either a port or a log")
 	case len(s.Disks) > maxDisks:

@@ -24,9 +24,6 @@ type Installer struct {
 	Keyring        string          // path of the keys that may sign the tree's archive; "" is DebianKeyring
 }
 
-// treeKinds are the trees that the kinds of install start from.
-var treeKinds = map[string]tree.Kind{"preseed": tree.Debian, "kickstart": tree.Anaconda, "autoyast": tree.SUSE}
-
 // PinNames are the names of the tree's pins; the last of them may have none.
 func (i Installer) PinNames() []string {
 	return []string{
@@ -47,7 +44,7 @@ func (f *Fetcher) Installer(ctx context.Context, i Installer, now time.Time) ([]
 }
 
 func (f *Fetcher) installer(ctx context.Context, i Installer, now time.Time) ([]pin.Pin, error) {
-	t, err := tree.Find(treeKinds[i.Kind], i.Location, treeFiles{ctx, f, i.Location})
+	t, err := tree.Find(tree.For(i.Kind), i.Location, treeFiles{ctx, f, i.Location})
 	if err != nil {
 		return nil, err
 	}

@@ -106,6 +106,11 @@ func find(kind Kind, location string, files Files) (Tree, []string, error) {
 	return Tree{}, nil, fmt.Errorf("there is no tree of kind %q", kind)
 }
 
+// For is the kind of tree that a kind of install starts from.
+func For(install string) Kind {
+	return map[string]Kind{"preseed": Debian, "kickstart": Anaconda, "autoyast": SUSE, "autoinstall": Casper}[install]
+}
+
 // driver is the kind of install that a tree is for.
 func driver(k Kind) string {
 	return map[Kind]string{Debian: "preseed", Anaconda: "kickstart", SUSE: "autoyast", Casper: "autoinstall"}[k]
