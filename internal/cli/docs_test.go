@@ -52,6 +52,21 @@ func TestDefinitionsOfTheDocumentsAreValid(t *testing.T) {
 	}
 }
 
+// The examples are definitions in the canonical style, one for every way to start
+// that needs more than a line.
+func TestTheExamplesAreValid(t *testing.T) {
+	for _, name := range []string{"preseed", "kickstart", "autoinstall", "autoyast", "import"} {
+		path := filepath.Join("../../examples", name, "herdbook.hcl")
+		if _, err := definition.Load(path, definition.Options{}); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		text := read(t, filepath.Join("examples", name, "herdbook.hcl"))
+		if formatted, err := definition.Format([]byte(text), path); err != nil || string(formatted) != text {
+			t.Errorf("%s is not as herdbook fmt writes it: %v", path, err)
+		}
+	}
+}
+
 func TestEveryKindOfStepIsDocumented(t *testing.T) {
 	text := read(t, "docs/definition.md")
 	for _, kind := range op.StepKinds() {
