@@ -169,7 +169,7 @@ func (m *Monitor) Watch(unfinished string, busy bool, now time.Time) *Failure {
 	f := m.question(now)
 	switch {
 	case f != nil:
-	case m.done && now.Sub(m.doneAt) > ending*time.Duration(m.pace):
+	case m.done && (now.Sub(m.doneAt) > ending*time.Duration(m.pace) || now.Sub(m.stirred) > m.reading.Idle):
 		f = m.fail(fmt.Sprintf("the installation is complete, but the machine has not powered off for %v; let the answers say that it shall", now.Sub(m.doneAt)), m.lastWords()...)
 	case m.done:
 	case now.Sub(m.stirred) > m.reading.Idle:

@@ -190,6 +190,18 @@ func TestNothingEndlessIsKept(t *testing.T) {
 	}
 }
 
+// The time of the last phase is that of its work, and of the end of the machine.
+func TestTheLastPhaseTakesItsTime(t *testing.T) {
+	s := perform(t, "preseed", 1).say(base).wait(10*time.Minute, "", true).say(complete).wait(time.Minute, "", true).good()
+	if f := s.End(true, false, "", s.now); f != nil {
+		t.Error(f)
+	}
+	spent := s.Spent()
+	if last := spent[len(spent)-1]; last.Phase != BaseSystem || last.Time < 11*time.Minute {
+		t.Errorf("%+v", spent)
+	}
+}
+
 // What the installers say, as far as it is known, leads through all phases to
 // the end.
 func TestPhases(t *testing.T) {
