@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -138,7 +139,9 @@ const busyShare = 10
 
 // fail gathers what a person needs to understand the failure.
 func (w *watch) fail(ctx context.Context, m *machine.Machine, f *install.Failure) error {
-	e := &InstallError{Failure: f, Console: m.Tail(), System: w.system}
+	w.mu.Lock() // a machine that hangs may go on talking
+	e := &InstallError{Failure: f, Console: m.Tail(), System: slices.Clone(w.system)}
+	w.mu.Unlock()
 	if f.Hang {
 		if err := m.Screenshot(ctx, w.screen); err == nil {
 			e.Screen = w.screen
@@ -160,11 +163,11 @@ func (w *watch) end(ctx context.Context, m *machine.Machine) error {
 		how = ended.Error()
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	f := w.monitor.End(ended == nil, restarted, how, w.now())
-	w.conclude(f)
-	if w.failure != nil {
-		return w.fail(ctx, m, w.failure)
+	w.conclude(w.monitor.End(ended == nil, restarted, how, w.now()))
+	failure := w.failure
+	w.mu.Unlock()
+	if failure != nil {
+		return w.fail(ctx, m, failure)
 	}
 	return nil
 }
