@@ -76,8 +76,9 @@ func Version(kind string) string { return kind + " 1" }
 
 // console is where every installer shall speak, and the kernel only of what went
 // wrong: a serial line is slow. A kernel that gives up restarts the machine, which
-// ends it.
-const console = "console=ttyS0,115200 quiet panic=-1"
+// ends it; and it shall not give up because the timer of an emulated machine ticks
+// late where the host has much to do.
+const console = "console=ttyS0,115200 quiet panic=-1 no_timer_check"
 
 // commandLine joins what herdbook says to the kernel with what the user adds.
 func commandLine(i definition.Install, words ...string) string {
