@@ -221,10 +221,13 @@ func (m *Monitor) questionText() []string {
 	return text
 }
 
+// farewell is what the kernel itself says last, however the installer ended.
+var farewell = regexp.MustCompile(`^(?:\[ *\d+\.\d+\] )?reboot: `)
+
 // lastWords is the last line of the console that says anything.
 func (m *Monitor) lastWords() []string {
 	for _, line := range append([]string{m.prompt}, reversed(m.console)...) {
-		if line = strings.TrimSpace(line); line != "" {
+		if line = strings.TrimSpace(line); line != "" && !farewell.MatchString(line) {
 			return []string{fmt.Sprintf("its last words were %q", line)}
 		}
 	}

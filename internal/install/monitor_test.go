@@ -159,7 +159,7 @@ func TestTheEndIsJudged(t *testing.T) {
 		"done":                   {end(true, false, base, complete), ""},
 		"done, and restarted":    {end(false, true, base, complete), ""},
 		"done, and killed":       {end(false, false, base, complete), "complete, but QEMU went away"},
-		"too early":              {end(true, false, base, "The system is going down NOW!"), `powered off before the installation was complete: its last words were "The system is going down NOW!"`},
+		"too early":              {end(true, false, base, "The system is going down NOW!", "[   63.004757] reboot: Power down"), `powered off before the installation was complete: its last words were "The system is going down NOW!"`},
 		"a restart in the midst": {end(false, true, base), "restarted before"},
 		"a crash":                {end(false, false, base), "QEMU went away"},
 	} {
