@@ -85,8 +85,10 @@ func write(w cpio.RecordWriter, r cpio.Record) error {
 
 // standard are directories that every installer's first root has. They are not
 // written: some are links there (/lib to usr/lib), and the kernel would put a
-// directory in the place of the link.
-var standard = strings.Fields("bin dev etc home lib lib64 media mnt opt proc root run sbin srv sys tmp usr usr/bin usr/lib usr/sbin usr/share var var/lib var/log var/run")
+// directory in the place of the link; others have modes of their own (/tmp). Of
+// what is neither (/opt, /srv), some have less than others, and the kernel says
+// nothing of a file that it has no directory for.
+var standard = strings.Fields("bin dev etc lib lib32 lib64 proc root run sbin sys tmp usr usr/bin usr/lib usr/lib64 usr/sbin var var/lock var/run var/tmp")
 
 // parents are the directories on the way to a file that may be missing, the
 // outermost first.

@@ -3,6 +3,7 @@ package install
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +92,16 @@ func TestArchive(t *testing.T) {
 		fmt.Fprintf(&text, "%06o %d:%d %d %s\n", r.Mode, r.UID, r.GID, r.FileSize, r.Name)
 	}
 	peer.Golden(t, "archive", []byte(text.String()))
+}
+
+func TestParents(t *testing.T) {
+	for name, want := range map[string][]string{
+		"opt/it/late.sh": {"opt", "opt/it"}, "srv/x": {"srv"}, "tmp/a/b": {"tmp/a"}, "lib/a/b": {"lib/a"}, "ks.cfg": nil,
+	} {
+		if got := parents(name); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
 }
 
 func TestSetsProxy(t *testing.T) {
