@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -223,13 +224,31 @@ func (r *run) abandon(work *store.Work, step plan.Step, sink event.Sink, log *jo
 	// Nobody wants to look into what was interrupted, or never had a disk.
 	_, noDisk := os.Stat(work.DiskPath())
 	if !r.KeepFailed || errors.Is(err, context.Canceled) || step.Bootstrap != nil || noDisk != nil {
+		moveScreen(failure, "")
 		return errors.Join(failure, work.Discard())
 	}
 	if err := work.Keep(step.Image); err != nil {
+		moveScreen(failure, "")
 		return errors.Join(failure, err, work.Discard())
 	}
 	failure.Kept = true
+	if path, ok := r.Store.Failed(step.Image); ok {
+		moveScreen(failure, filepath.Dir(path))
+	}
 	return failure
+}
+
+// moveScreen says where the screenshot of a failure is, now that its directory
+// has another name, or none.
+func moveScreen(err error, dir string) {
+	var installer *InstallError
+	if !errors.As(err, &installer) || installer.Screen == "" {
+		return
+	}
+	installer.Screen = ""
+	if dir != "" {
+		installer.Screen = filepath.Join(dir, screenName)
+	}
 }
 
 // explain adds what can be done about a failure on the host; one of the work in
