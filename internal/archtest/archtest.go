@@ -62,6 +62,8 @@ var packages = map[string]place{
 
 	"bench": {rank: 7, imports: []string{"disk", "event"}},
 
+	"test/player": {}, // /init of an initrd that the tests play installers with
+
 	"cmd/herdbook":       {rank: 7, imports: []string{"cli"}},
 	"cmd/herdbook-agent": {rank: 7, imports: []string{"agent"}},
 }
@@ -78,5 +80,5 @@ var doors = map[string][]string{
 	"os.LookupEnv":        {"cmd/herdbook"},
 	"os.Stderr":           {"bench", "cmd/herdbook", "cmd/herdbook-agent", "internal/agent"},
 	"os.Stdout":           {"bench", "cmd/herdbook"},
-	"time.Now":            {"bench", "cmd/herdbook", "internal/agent"},
+	"time.Now":            {"bench", "cmd/herdbook", "internal/agent", "test/player"},
 }
