@@ -21,12 +21,14 @@ var packages = map[string]place{
 	"internal/iso":      {pure: true},
 	"internal/op":       {pure: true},
 	"internal/peer":     {}, // imported by tests only
+	"internal/program":  {},
 	"internal/repo":     {pure: true},
 	"internal/signed":   {},
 
-	"internal/bootstrap":  {rank: 1, imports: []string{"digest", "disk", "event"}},
+	"internal/bootstrap":  {rank: 1, imports: []string{"digest", "disk", "event", "program"}},
+	"internal/cacher":     {rank: 1, imports: []string{"program"}},
 	"internal/inspection": {rank: 1, imports: []string{"disk", "ext4"}},
-	"internal/machine":    {rank: 1, imports: []string{"disk", "event"}},
+	"internal/machine":    {rank: 1, imports: []string{"disk", "event", "program"}},
 	"internal/pin":        {rank: 1, pure: true, imports: []string{"digest"}},
 	"internal/store":      {rank: 1, imports: []string{"digest"}},
 	"internal/tree":       {rank: 1, pure: true, imports: []string{"digest"}},
@@ -46,15 +48,15 @@ var packages = map[string]place{
 	"internal/plan": {rank: 4, pure: true, imports: []string{"definition", "digest", "install", "op", "pin", "store"}},
 
 	"internal/build": {rank: 5, imports: []string{
-		"bootstrap", "definition", "digest", "disk", "event", "inspection", "install", "iso", "machine", "op", "plan",
-		"source", "store", "tree", "unpack", "wire", "workshop",
+		"bootstrap", "cacher", "definition", "digest", "disk", "event", "inspection", "install", "iso", "machine", "op", "plan",
+		"program", "source", "store", "tree", "unpack", "wire", "workshop",
 	}},
 	"internal/delivery": {rank: 5, imports: []string{
 		"definition", "digest", "disk", "event", "inspection", "repo", "repo/publish", "signed", "store", "target/docker",
 	}},
 
 	"internal/cli": {rank: 6, imports: []string{
-		"bootstrap", "build", "definition", "delivery", "digest", "disk", "event", "machine", "pin", "plan", "signed",
+		"bootstrap", "build", "definition", "delivery", "digest", "disk", "event", "machine", "pin", "plan", "program", "signed",
 		"source", "store", "workshop",
 	}},
 
@@ -71,7 +73,7 @@ var packages = map[string]place{
 // doors is where what is not a pure function may be called. The environment and
 // the clock of a build enter at cmd/herdbook and travel as values from there.
 var doors = map[string][]string{
-	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/machine", "internal/peer"},
+	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/cacher", "internal/machine", "internal/peer"},
 	"exec.CommandContext": {"bench", "internal/bootstrap", "internal/disk", "internal/guest", "internal/unpack"},
 	"os.Args":             {"cmd/herdbook"},
 	"os.Environ":          {"bench", "internal/bootstrap"},

@@ -20,6 +20,7 @@ import (
 	"herdbook/internal/event"
 	"herdbook/internal/ext4"
 	"herdbook/internal/peer"
+	"herdbook/internal/program"
 	"herdbook/internal/signed"
 )
 
@@ -83,7 +84,7 @@ func (m *mirror) pack(t *testing.T, pool, name string) {
 // copyProgram puts a program of the host and its libraries into a tree.
 func copyProgram(t *testing.T, tree, name string) {
 	t.Helper()
-	path, err := Find(name)
+	path, err := program.Find(name)
 	peer.Must(t, err)
 	files := []string{path}
 	libraries, err := exec.Command("ldd", path).Output()
@@ -354,17 +355,6 @@ func TestOtherArchitecturesAreRefused(t *testing.T) {
 	err := Make(t.Context(), Spec{Architecture: "vax", Size: 1 << 30}, t.TempDir(), "x", nil)
 	if err == nil || !strings.Contains(err.Error(), `"vax"`) {
 		t.Errorf("the error: %v", err)
-	}
-}
-
-func TestMissingPrograms(t *testing.T) {
-	_, err := Find("mmdebstrap-that-is-not-there")
-	var missing *MissingError
-	if !errors.As(err, &missing) || strings.HasSuffix(err.Error(), "install ") {
-		t.Errorf("the error: %v", err)
-	}
-	if err := error(&MissingError{"mke2fs", "e2fsprogs"}); err.Error() != "mke2fs is not installed: apt-get install e2fsprogs" {
-		t.Error(err)
 	}
 }
 

@@ -13,31 +13,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"herdbook/internal/program"
 )
-
-// debianPackages tells where a program comes from.
-var debianPackages = map[string]string{
-	"mmdebstrap": "mmdebstrap",
-	"mke2fs":     "e2fsprogs",
-	"newuidmap":  "uidmap",
-	"newgidmap":  "uidmap",
-	"tar":        "tar",
-}
-
-// MissingError says that a program is not installed.
-type MissingError struct{ Program, Package string }
-
-// Error implements error.
-func (e *MissingError) Error() string {
-	if e.Package == "" {
-		return e.Program + " is not installed"
-	}
-	return fmt.Sprintf("%s is not installed: apt-get install %s", e.Program, e.Package)
-}
 
 // command is a program that ends, with all its children, when ctx does.
 func command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
-	path, err := Find(name)
+	path, err := program.Find(name)
 	if err != nil {
 		return nil, err
 	}
@@ -47,17 +29,6 @@ func command(ctx context.Context, name string, args ...string) (*exec.Cmd, error
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 20 * time.Second
 	return cmd, nil
-}
-
-// Find returns the path of a program, or a *MissingError. It looks in the
-// directories of the superuser too.
-func Find(name string) (string, error) {
-	for _, candidate := range []string{name, "/usr/sbin/" + name, "/sbin/" + name} {
-		if path, err := exec.LookPath(candidate); err == nil {
-			return path, nil
-		}
-	}
-	return "", &MissingError{name, debianPackages[name]}
 }
 
 // namespace is a shell script that runs as root: as the real one if herdbook
@@ -72,7 +43,7 @@ type span struct{ first, count int }
 
 // newNamespace prepares a shell script with its arguments.
 func newNamespace(ctx context.Context, script string, args []string) (*namespace, error) {
-	if _, err := Find("mke2fs"); err != nil {
+	if _, err := program.Find("mke2fs"); err != nil {
 		return nil, err
 	}
 	if os.Geteuid() == 0 {
@@ -131,8 +102,8 @@ func (n *namespace) Start() error {
 
 // mapNumbers maps the namespace's root to the user and all others to the
 // user's subordinate range.
-func (n *namespace) mapNumbers(program string, outer int, sub span) error {
-	path, err := Find(program)
+func (n *namespace) mapNumbers(name string, outer int, sub span) error {
+	path, err := program.Find(name)
 	if err != nil {
 		return err
 	}
@@ -140,7 +111,7 @@ func (n *namespace) mapNumbers(program string, outer int, sub span) error {
 		"0", strconv.Itoa(outer), "1",
 		"1", strconv.Itoa(sub.first), strconv.Itoa(sub.count)).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("map the user namespace with %s: %w: %s", program, err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("map the user namespace with %s: %w: %s", name, err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

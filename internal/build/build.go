@@ -39,6 +39,7 @@ type Builder struct {
 	CPUs        int  // of a machine
 	KeepFailed  bool // keep the disk of a step that failed, for a look inside
 	Retest      bool // run tests again that were passed
+	Packages    bool // keep what installers fetch for the next ones, where the program for it is installed
 }
 
 // The time limits of what names none.
@@ -68,6 +69,9 @@ func (e *StepError) Unwrap() error { return e.Err }
 // stand on it are left out, others are finished; the error joins all failures.
 func (b *Builder) Build(ctx context.Context, p *plan.Plan) (map[string]digest.Digest, error) {
 	r := &run{Builder: b, slots: semaphore.NewWeighted(int64(max(1, b.Jobs))), images: map[string]*outcome{}}
+	if b.Packages {
+		r.packages.dir = b.Store.PackagesDir()
+	}
 	for _, image := range p.Images {
 		r.images[image.Name] = &outcome{done: make(chan struct{})}
 	}
@@ -89,6 +93,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (map[string]digest.Di
 			errs = append(errs, o.err)
 		}
 	}
+	errs = append(errs, r.packages.close())
 	return layers, errors.Join(errs...)
 }
 
@@ -105,8 +110,9 @@ func Announce(image plan.Image, sink event.Sink) {
 // run is one call of Build.
 type run struct {
 	*Builder
-	slots  *semaphore.Weighted
-	images map[string]*outcome
+	slots    *semaphore.Weighted
+	images   map[string]*outcome
+	packages packages
 }
 
 // outcome is what became of an image; it is read when done is closed.

@@ -85,6 +85,9 @@ func (r *run) prepare(ctx context.Context, step plan.Step, dir string, sink even
 	}
 	spec.Kernel, spec.Initrd = from.kernel, from.initrd
 	place := install.Place{Tree: i.Location.URL, Disc: from.volume, Proxy: i.MirrorProxy}
+	if install.MayCache(i) {
+		place.Proxy = r.packages.address(ctx, sink)
+	}
 	if from.disc != "" {
 		place.Tree = ""
 		spec.Disks = append(spec.Disks, machine.Disk{Path: from.disc, Format: disk.Raw, ReadOnly: true, CDROM: true})

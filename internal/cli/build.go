@@ -42,6 +42,7 @@ type order struct {
 	memory  int    // MiB of a machine
 	failure string // keep or discard
 	retest  bool
+	cache   bool   // keep packages that installers fetch
 	deliver bool   // publish and export
 	publish bool   // only publish
 	target  string // only export to this kind
@@ -52,6 +53,7 @@ func (a *app) buildFlags(c *cobra.Command, o *order) {
 	flags.BoolVar(&o.refresh, "refresh", false, "ask every package repository for its present state first")
 	flags.IntVarP(&o.jobs, "jobs", "j", 0, "layers to make at once (default: as many as memory and processors allow)")
 	flags.IntVar(&o.memory, "memory", 1024, "memory of a machine in MiB")
+	flags.BoolVar(&o.cache, "package-cache", true, "keep the packages that installers fetch for the next ones, where apt-cacher-ng is installed")
 	flags.StringVar(&o.failure, "on-failure", "keep", "what to do with the disk of a failed step: keep or discard")
 }
 
@@ -159,7 +161,7 @@ func (t attempt) builder() (*build.Builder, error) {
 	}
 	return &build.Builder{
 		Store: t.store, Sink: t.sink, Now: t.Now, Accelerator: t.accelerator(t.store, t.sink), Agent: workshop.Agent,
-		Jobs: jobs, Memory: o.memory, CPUs: min(runtime.NumCPU(), 4), KeepFailed: o.failure == "keep", Retest: o.retest,
+		Jobs: jobs, Memory: o.memory, CPUs: min(runtime.NumCPU(), 4), KeepFailed: o.failure == "keep", Retest: o.retest, Packages: o.cache,
 	}, nil
 }
 

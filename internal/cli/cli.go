@@ -15,11 +15,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"herdbook/internal/bootstrap"
 	"herdbook/internal/build"
 	"herdbook/internal/definition"
 	"herdbook/internal/disk"
 	"herdbook/internal/machine"
+	"herdbook/internal/program"
 	"herdbook/internal/workshop"
 )
 
@@ -70,7 +70,7 @@ var errLacking = errors.New("this machine lacks what is marked above")
 func exitStatus(ctx context.Context, err error) int {
 	var usage usageError
 	var problems *definition.Problems
-	var missing *bootstrap.MissingError
+	var missing *program.MissingError
 	switch {
 	case err == nil:
 		return exitDone

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"herdbook/internal/bootstrap"
 	"herdbook/internal/machine"
+	"herdbook/internal/program"
 	"herdbook/internal/source"
 	"herdbook/internal/workshop"
 )
@@ -75,14 +75,14 @@ func (a *app) examine(ctx context.Context) ([]finding, error) {
 	var list []finding
 	for _, p := range programs {
 		f := finding{thing: p.name, state: "for " + p.use, hard: true}
-		if path, err := bootstrap.Find(p.name); err != nil {
+		if path, err := program.Find(p.name); err != nil {
 			f.state, f.cure = "not installed; needed for "+p.use, "apt-get install "+p.pkg
 		} else {
 			f.state = path + ", for " + p.use
 		}
 		list = append(list, f)
 	}
-	return append(list, a.firmware(), keyring(), namespaces(), agent(), a.memory(), a.space(), a.kvm(ctx)), nil
+	return append(list, a.firmware(), keyring(), packageCache(), namespaces(), agent(), a.memory(), a.space(), a.kvm(ctx)), nil
 }
 
 func (a *app) firmware() finding {
@@ -100,14 +100,22 @@ func keyring() finding {
 	return finding{thing: "Debian's keys", state: source.DebianKeyring}
 }
 
+func packageCache() finding {
+	path, err := program.Find("apt-cacher-ng")
+	if err != nil {
+		return finding{"package cache", "not installed; would keep the packages of one installer for the next", "apt-get install apt-cacher-ng", false}
+	}
+	return finding{thing: "package cache", state: path + ", for install \"preseed\""}
+}
+
 // namespaces tells how a bootstrap gets the owners of files right.
 func namespaces() finding {
 	if os.Geteuid() == 0 {
 		return finding{thing: "user namespaces", state: "not needed: running as root"}
 	}
-	for _, program := range []string{"newuidmap", "newgidmap"} {
-		if _, err := bootstrap.Find(program); err != nil {
-			return finding{"user namespaces", program + " is not installed; a bootstrap without root needs it", "apt-get install uidmap", true}
+	for _, name := range []string{"newuidmap", "newgidmap"} {
+		if _, err := program.Find(name); err != nil {
+			return finding{"user namespaces", name + " is not installed; a bootstrap without root needs it", "apt-get install uidmap", true}
 		}
 	}
 	for _, s := range []struct{ name, bad, good string }{

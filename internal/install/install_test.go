@@ -104,16 +104,30 @@ func TestParents(t *testing.T) {
 	}
 }
 
-func TestSetsProxy(t *testing.T) {
+func TestMayCache(t *testing.T) {
 	for answers, want := range map[string]bool{
-		"d-i mirror/http/proxy string http://a:1\n":    true,
-		"x\nd-i  mirror/http/proxy  string  b\n":       true,
-		"d-i mirror/http/proxy string\nd-i x string y": false,
-		"# d-i mirror/http/proxy string http://a":      false,
-		"": false,
+		"d-i mirror/http/proxy string http://a:1\n":             false,
+		"x\nd-i  mirror/http/proxy  string  b\n":                false,
+		"d-i mirror/http/proxy string\nd-i x string y":          true,
+		"# d-i mirror/http/proxy string http://a":               true,
+		"d-i mirror/http/hostname string 10.0.2.2:8080":         false,
+		"d-i mirror/http/hostname string mirror110.0.2.example": true,
+		"d-i mirror/http/hostname string mirror.example:40000":  false,
+		"d-i mirror/http/hostname string mirror.example:8080":   true,
+		"": true,
 	} {
-		if got := SetsProxy(answers); got != want {
+		if got := MayCache(definition.Install{Kind: "preseed", Answers: op.Secret{Value: answers}}); got != want {
 			t.Errorf("%q: %v", answers, got)
+		}
+	}
+	for name, i := range map[string]definition.Install{
+		"another installer":  {Kind: "kickstart"},
+		"a proxy":            {Kind: "preseed", MirrorProxy: "http://a:1"},
+		"an argument":        {Kind: "preseed", Arguments: []string{"quiet", "mirror/http/proxy=http://a:1"}},
+		"the host's address": {Kind: "preseed", Arguments: []string{"mirror/http/hostname=10.0.2.2"}},
+	} {
+		if MayCache(i) {
+			t.Error(name)
 		}
 	}
 }

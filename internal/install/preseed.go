@@ -59,13 +59,18 @@ func preseed(i definition.Install, p Place) Session {
 	return s
 }
 
-// SetsProxy tells whether answers for the Debian installer name a proxy
-// themselves.
-func SetsProxy(answers string) bool {
-	return debianProxy.MatchString(answers)
+// MayCache tells whether an installation can fetch its packages through a proxy of
+// the build's own: it knows apt's archives alone; nobody has named another proxy;
+// no address is one that only the guest understands, or has a port of five digits,
+// of which apt-cacher-ng knows only a part.
+func MayCache(i definition.Install) bool {
+	text := i.Answers.Value + "\n" + strings.Join(i.Arguments, "\n")
+	return i.Kind == "preseed" && i.MirrorProxy == "" && !uncacheable.MatchString(text)
 }
 
-var debianProxy = regexp.MustCompile(`(?m)^[^#\n]*\bmirror/http/proxy[ \t]+string[ \t]+\S`)
+// uncacheable finds in answers or arguments a proxy, an address on QEMU's user
+// network, or a high port.
+var uncacheable = regexp.MustCompile(`(?m)^[^#\n]*(?:\bmirror/http/proxy(?:[ \t]+string[ \t]+|=)\S|\b10\.0\.2\.\d|\w:\d{5}\b)`)
 
 // debianReading follows the main menu, which logs the item that it is at, and
 // cdebconf's text frontend (the strings of its text.so).

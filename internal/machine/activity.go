@@ -24,7 +24,7 @@ const userHertz = 100
 // takes hardly any processor time and leaves its disks alone.
 func (m *Machine) Activity(ctx context.Context) (Activity, error) {
 	var a Activity
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.process.process.Pid))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.process.PID()))
 	if err == nil {
 		a.CPU, err = processorTime(stat)
 	}

@@ -90,7 +90,7 @@ func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error
 	err = errors.Join(err, closeFiles(theirs))
 	if err != nil {
 		if p != nil {
-			p.kill()
+			p.Kill()
 		}
 		return nil, errors.Join(err, closeAll(ours))
 	}
@@ -106,7 +106,7 @@ func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error
 
 // reap waits for QEMU's end and for its last words on every socket.
 func (m *Machine) reap() {
-	<-m.process.done
+	<-m.process.Done()
 	<-m.console.done
 	<-m.qmp.done
 	if m.log != nil {
@@ -115,7 +115,7 @@ func (m *Machine) reap() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.exit = conclude(ending{
-		err:      m.process.err,
+		err:      m.process.Err(),
 		intent:   m.intent,
 		shutdown: m.qmp.shutdownReason(),
 		panicked: m.console.kernelPanic(),
@@ -153,7 +153,7 @@ func (t trouble) explain(disks []Disk) error {
 // kill ends the process; the first intent counts.
 func (m *Machine) kill(why Reason, cause error) {
 	m.intend(why, cause)
-	m.process.kill()
+	m.process.Kill()
 }
 
 func (m *Machine) intend(why Reason, cause error) {

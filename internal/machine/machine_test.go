@@ -94,7 +94,7 @@ func (l *lines) wait(t *testing.T, text string) {
 
 func power(t *testing.T, ctx context.Context, s Spec, sink event.Sink) *Machine {
 	t.Helper()
-	peer.NeedTool(t, program)
+	peer.NeedTool(t, qemu)
 	m, err := Start(ctx, s, sink)
 	if err != nil {
 		t.Fatal(err)
@@ -139,10 +139,10 @@ func TestEndings(t *testing.T) {
 		"Close":    {func(t *testing.T, m *Machine, _ context.CancelCauseFunc) { peer.Must(t, m.Close()) }, Ended, nil},
 		"deadline": {func(_ *testing.T, _ *Machine, cancel context.CancelCauseFunc) { cancel(late) }, Cancelled, late},
 		"SIGKILL": {func(t *testing.T, m *Machine, _ context.CancelCauseFunc) {
-			peer.Must(t, syscall.Kill(m.process.process.Pid, syscall.SIGKILL))
+			peer.Must(t, syscall.Kill(m.process.PID(), syscall.SIGKILL))
 		}, Killed, nil},
 		"SIGTERM": {func(t *testing.T, m *Machine, _ context.CancelCauseFunc) {
-			peer.Must(t, syscall.Kill(m.process.process.Pid, syscall.SIGTERM))
+			peer.Must(t, syscall.Kill(m.process.PID(), syscall.SIGTERM))
 		}, Killed, nil},
 		// A guest that does not listen to its power button goes on.
 		"PowerDown": {func(t *testing.T, m *Machine, _ context.CancelCauseFunc) {
@@ -171,7 +171,7 @@ func TestEndings(t *testing.T) {
 
 // Every device that Args knows is one that QEMU knows.
 func TestQEMUTakesEverything(t *testing.T) {
-	peer.NeedTool(t, "qemu-img", program)
+	peer.NeedTool(t, "qemu-img", qemu)
 	qcow := filepath.Join(t.TempDir(), "a b,c.qcow2")
 	peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", qcow, "64M")
 	raw := bootDisk(t, sectorHang)
@@ -198,7 +198,7 @@ func TestQEMUTakesEverything(t *testing.T) {
 }
 
 func TestWhatCannotStartSaysWhy(t *testing.T) {
-	peer.NeedTool(t, program)
+	peer.NeedTool(t, qemu)
 	lying := filepath.Join(t.TempDir(), "lying.qcow2")
 	peer.Must(t, os.WriteFile(lying, make([]byte, 1<<16), 0o644))
 	for name, c := range map[string]struct {
@@ -239,14 +239,14 @@ func child(path string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	fmt.Println(m.process.process.Pid)
+	fmt.Println(m.process.PID())
 	_ = m.Wait(context.Background())
 	os.Exit(1)
 }
 
 // kill -9 of herdbook must not leave a machine behind.
 func TestTheMachineDiesWithHerdbook(t *testing.T) {
-	peer.NeedTool(t, program)
+	peer.NeedTool(t, qemu)
 	me, err := os.Executable()
 	peer.Must(t, err)
 	cmd := exec.Command(me)

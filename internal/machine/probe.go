@@ -100,17 +100,17 @@ func tryAccelerator(ctx context.Context, a Accelerator) (reason string, err erro
 	limit := time.NewTimer(probeLimit)
 	defer limit.Stop()
 	select {
-	case <-p.done:
+	case <-p.Done():
 	case <-limit.C:
-		p.kill()
-		<-p.done
+		p.Kill()
+		<-p.Done()
 		return fmt.Sprintf("a program of a tenth of a second did not end within %v", probeLimit), nil
 	case <-ctx.Done():
-		p.kill()
-		<-p.done
+		p.Kill()
+		<-p.Done()
 		return "", context.Cause(ctx)
 	}
-	if status := exitStatus(p.err); status != probeExit {
+	if status := exitStatus(p.Err()); status != probeExit {
 		return "QEMU gave up: " + firstClause(p.stderr.String()), nil
 	}
 	return "", nil
@@ -131,7 +131,7 @@ func firstClause(text string) string {
 	if text == "" {
 		return "it gave no reason"
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(text, program+": "), "error: ")
+	return strings.TrimPrefix(strings.TrimPrefix(text, qemu+": "), "error: ")
 }
 
 // exitStatus is how a process ended by itself; -1 if it did not.

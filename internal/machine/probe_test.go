@@ -11,7 +11,7 @@ import (
 )
 
 func TestProbeEndsByItself(t *testing.T) {
-	peer.NeedTool(t, program)
+	peer.NeedTool(t, qemu)
 	reason, err := tryAccelerator(context.Background(), TCG)
 	if err != nil || reason != "" {
 		t.Errorf("the probe under software emulation: %q, %v", reason, err)
@@ -19,7 +19,7 @@ func TestProbeEndsByItself(t *testing.T) {
 }
 
 func TestProbeNoticesWhatHangs(t *testing.T) {
-	peer.NeedTool(t, program)
+	peer.NeedTool(t, qemu)
 	code := probeCode
 	defer func() { probeCode = code }()
 	probeCode = append([]byte(nil), code...)
@@ -31,7 +31,7 @@ func TestProbeNoticesWhatHangs(t *testing.T) {
 }
 
 func TestProbeVerdictIsKept(t *testing.T) {
-	peer.NeedTool(t, program)
+	peer.NeedTool(t, qemu)
 	path := filepath.Join(t.TempDir(), "cache", "kvm.json")
 	first, err := cachedProbe(context.Background(), path, "this boot")
 	if err != nil {

@@ -6,76 +6,46 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"herdbook/internal/program"
 )
 
-// program is QEMU for the one architecture there is.
-const program = "qemu-system-x86_64"
+// qemu is QEMU for the one architecture there is.
+const qemu = "qemu-system-x86_64"
 
 // ErrNoQEMU says that QEMU is not installed, and how to get it.
-var ErrNoQEMU = errors.New(program + " is not installed: apt-get install qemu-system-x86")
+var ErrNoQEMU = errors.New(qemu + " is not installed: apt-get install qemu-system-x86")
 
 func findQEMU() (string, error) {
-	path, err := exec.LookPath(program)
+	path, err := exec.LookPath(qemu)
 	if err != nil {
 		return "", ErrNoQEMU
 	}
 	return path, nil
 }
 
-// process is a QEMU that cannot outlive herdbook.
+// process is a QEMU that runs.
 type process struct {
-	process *os.Process
-	stderr  *tailWriter
-	done    chan struct{} // closed when it has ended
-	err     error         // of its end, set before done is closed
+	*program.Process
+	stderr *tailWriter
 }
 
 // launch starts QEMU with the files as its descriptors from 3 on. They stay
 // the caller's to close.
 func launch(binary string, args []string, files []*os.File) (*process, error) {
-	p := &process{stderr: &tailWriter{}, done: make(chan struct{})}
+	stderr := &tailWriter{}
 	cmd := exec.Command(binary, args...)
 	// No proxy, no preload, no debug switch of the user reaches QEMU.
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
-	cmd.Stderr = p.stderr
+	cmd.Stderr = stderr
 	cmd.ExtraFiles = files
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig: syscall.SIGKILL, // kill -9 of herdbook ends it too
-		Setpgid:   true,            // Ctrl-C is herdbook's to handle
-	}
-	started := make(chan error, 1)
-	go p.run(cmd, started)
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s: %w", binary, err)
-	}
-	return p, nil
+	p, err := program.Start(cmd)
+	return &process{p, stderr}, err
 }
-
-// run starts QEMU and waits for it on a thread of its own. The kernel sends the
-// parent-death signal when the *thread* that started the process ends, and the
-// Go runtime ends threads as it likes; a goroutine that is locked to its thread
-// keeps it for as long as QEMU lives.
-func (p *process) run(cmd *exec.Cmd, started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := cmd.Start()
-	p.process = cmd.Process
-	started <- err
-	if err != nil {
-		return
-	}
-	p.err = cmd.Wait()
-	close(p.done)
-}
-
-// kill ends it at once. An error of Kill means that it has ended already.
-func (p *process) kill() { _ = p.process.Kill() }
 
 // pair is a connected pair of sockets, one end of which is for QEMU. Nothing of
 // it lies on a disk, and it goes with its processes.

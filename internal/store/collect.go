@@ -27,7 +27,7 @@ type Policy struct {
 type Report struct {
 	Layers []Layer  // in the order of their removal
 	Freed  int64    // bytes
-	Work   []string // names of what processes left that are no more, and of media
+	Work   []string // names of what processes left that are no more, and of what was fetched
 	Left   int64    // bytes of the layers that stay
 }
 
@@ -60,7 +60,7 @@ func (s *Store) collect(now time.Time, p Policy, r *Report) error {
 	if err := s.collectWork(now, p, r); err != nil {
 		return err
 	}
-	if err := s.collectMedia(now, p, r); err != nil {
+	if err := s.collectFetched(now, p, r); err != nil {
 		return err
 	}
 	layers, err := s.List()

@@ -289,34 +289,42 @@ func TestWhatAnOverlayOfQEMUStandsOnStays(t *testing.T) {
 	collectAsTold(t, s, dawn.Add(10*day), Policy{MaxAge: 1}, []string{"lone"})
 }
 
-func TestMediaGoWhenTheyWereNotUsedForLong(t *testing.T) {
+func TestWhatWasFetchedGoesWhenItWasNotUsedForLong(t *testing.T) {
 	s := open(t)
 	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
-	if _, err := s.Collect(now, Policy{MaxAge: time.Hour}); err != nil { // there is no directory yet
+	if _, err := s.Collect(now, Policy{MaxAge: time.Hour}); err != nil { // there are no directories yet
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(s.MediaDir(), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, age := range map[string]time.Duration{"old": 2 * time.Hour, "new": time.Minute} {
-		path := filepath.Join(s.MediaDir(), name)
-		if err := errors.Join(os.WriteFile(path, []byte(name), 0o644), os.Chtimes(path, now.Add(-age), now.Add(-age))); err != nil {
+	stays := map[string]bool{}
+	for path, times := range map[string]struct{ read, written time.Duration }{
+		filepath.Join(s.MediaDir(), "old"):                 {2 * time.Hour, 2 * time.Hour},
+		filepath.Join(s.MediaDir(), "new"):                 {2 * time.Hour, time.Minute},
+		filepath.Join(s.PackagesDir(), "cache/a/old.deb"):  {2 * time.Hour, 3 * time.Hour},
+		filepath.Join(s.PackagesDir(), "cache/a/read.deb"): {time.Minute, 3 * time.Hour},
+	} {
+		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("fetched"), 0o644),
+			os.Chtimes(path, now.Add(-times.read), now.Add(-times.written)))
+		if err != nil {
 			t.Fatal(err)
 		}
+		stays[path] = min(times.read, times.written) < time.Hour
 	}
 	for _, p := range []Policy{{}, {MaxAge: time.Hour, DryRun: true}, {MaxAge: time.Hour}} {
 		r, err := s.Collect(now, p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if told := slices.Contains(r.Work, "media/old"); told != (p.MaxAge > 0) || len(r.Work) > 1 {
-			t.Errorf("%+v: told of %q", p, r.Work)
+		want := []string{"media/old", "packages: 1 files"}
+		if p.MaxAge == 0 {
+			want = nil
 		}
-		if _, err := os.Stat(filepath.Join(s.MediaDir(), "old")); (err == nil) != (p.MaxAge == 0 || p.DryRun) {
-			t.Errorf("%+v: the old one: %v", p, err)
+		if !slices.Equal(r.Work, want) || r.Freed != int64(len("fetched")*len(want)) {
+			t.Errorf("%+v: told of %q, %d bytes", p, r.Work, r.Freed)
 		}
-	}
-	if _, err := os.Stat(filepath.Join(s.MediaDir(), "new")); err != nil {
-		t.Error(err)
+		for path, stay := range stays {
+			if _, err := os.Stat(path); (err == nil) != (stay || p.MaxAge == 0 || p.DryRun) {
+				t.Errorf("%+v: %s: %v", p, path, err)
+			}
+		}
 	}
 }

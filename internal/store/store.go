@@ -66,6 +66,8 @@ const (
 	workPrefix = "work-"
 	failPrefix = "failed-"
 	mediaName  = "media"
+
+	packagesName = "packages"
 )
 
 // Store is an open store. Several processes may use one at once.
@@ -122,6 +124,9 @@ func (s *Store) layerPath(d digest.Digest, name string) string {
 // MediaDir is the directory of what was fetched to start images from, each file
 // named by its checksum. It may not be there yet.
 func (s *Store) MediaDir() string { return filepath.Join(s.dir, mediaName) }
+
+// PackagesDir is the directory of the packages' proxy. It may not be there yet.
+func (s *Store) PackagesDir() string { return filepath.Join(s.dir, packagesName) }
 
 // DiskPath is the path of a layer's disk, a qcow2 overlay.
 func (s *Store) DiskPath(d digest.Digest) string { return s.layerPath(d, diskName) }
