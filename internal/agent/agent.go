@@ -62,7 +62,7 @@ func work(workshop bool, job wire.Job, g *wire.Guest) (result wire.Result) {
 			debug.PrintStack() // on the console, and so in the layer's log
 			result = wire.Result{Error: fmt.Sprintf("the agent panicked, a bug of herdbook: %v", p)}
 		}
-		result.Error = guest.Redact(result.Error, job.Redact)
+		result.Error = op.Redact(result.Error, job.Redact)
 	}()
 	if !workshop {
 		return inspectBoot(job, g)

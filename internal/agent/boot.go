@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"herdbook/internal/event"
-	"herdbook/internal/guest"
+	"herdbook/internal/op"
 	"herdbook/internal/wire"
 )
 
@@ -89,7 +89,7 @@ func runCommand(c wire.Command, redact []string) wire.CommandResult {
 		r.ExitStatus = 127
 		fmt.Fprintln(out, err)
 	}
-	r.Output = guest.Redact(string(bytes.ToValidUTF8(out.text, []byte("�"))), redact)
+	r.Output = op.Redact(string(bytes.ToValidUTF8(out.text, []byte("�"))), redact)
 	return r
 }
 

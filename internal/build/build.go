@@ -168,16 +168,27 @@ func (r *run) step(ctx context.Context, step plan.Step, parent digest.Digest) (s
 	if layer, ok, err := r.cached(key, sink); ok || err != nil {
 		return layer, err
 	}
-	if err := r.slots.Acquire(ctx, 1); err != nil {
+	slots := r.slotsFor(step)
+	if err := r.slots.Acquire(ctx, slots); err != nil {
 		return store.Layer{}, context.Cause(ctx)
 	}
-	defer r.slots.Release(1)
+	defer r.slots.Release(slots)
 	unlock, err := r.Store.LockKey(ctx, key)
 	if err != nil {
 		return store.Layer{}, r.failed(step, sink, nil, err)
 	}
 	layer, err := r.makeLayer(ctx, step, parent, sink)
 	return layer, errors.Join(err, unlock())
+}
+
+// slotsFor is how many of the machines that fit into the host's memory a step takes
+// the place of: installers need more than others.
+func (r *run) slotsFor(step plan.Step) int64 {
+	if step.Install == nil || r.Memory <= 0 {
+		return 1
+	}
+	whole := (step.Install.Memory + r.Memory - 1) / r.Memory
+	return int64(min(max(1, whole), max(1, r.Jobs)))
 }
 
 // cached looks a layer up and says so.

@@ -41,13 +41,10 @@ func (r *run) install(ctx context.Context, step plan.Step, work *store.Work, sin
 	}
 	// It is the first one, which installers take.
 	spec.Disks = append([]machine.Disk{{Path: work.DiskPath(), Format: disk.QCOW2, Discard: true}}, spec.Disks...)
-	timeout := installTimeout
+	w := &watch{sink: sink, now: r.Now, screen: filepath.Join(work.Dir, screenName), limit: installTimeout, secrets: step.Install.Answers.Parts}
 	if step.Timeout > 0 {
-		timeout = step.Timeout
+		w.limit = step.Timeout
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("it was not done after %v; give the install block a longer timeout if it needs one", timeout))
-	defer cancel()
-	w := &watch{sink: sink, now: r.Now, screen: filepath.Join(work.Dir, screenName)}
 	if err := w.run(ctx, spec, session.Reading); err != nil {
 		return "", err
 	}
@@ -65,7 +62,7 @@ func found(path string, sink event.Sink) error {
 		err = errors.New("its root has no os-release")
 	}
 	if err := errors.Join(err, image.Close()); err != nil {
-		return fmt.Errorf("the installer says that it is done, but there is no system on the disk that herdbook can read: %w", err)
+		return fmt.Errorf("the installer says that it is done, but there is no system on the disk that herdbook can read: %w; let the answers make one ext4 file system for the root, without LVM, encryption or btrfs", err)
 	}
 	sink.Emit(event.Event{Kind: event.Notice, Text: "installed " + system.Release.PrettyName})
 	return nil

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -178,10 +179,10 @@ var goodRuns = map[string]struct {
 		"say Configuring storage", "say Creating disklabel on /dev/vda", "say Running pre-installation scripts",
 		"say Starting package installation process", "say Installing libgcc.x86_64 (1/313)", "say Installing rootfiles.noarch (313/313)",
 		"say Performing post-installation setup tasks", "say Installing boot loader", "say Generating initramfs",
-	}, "say Installation complete",
+	}, "say herdbook: the installation is complete",
 		[]string{install.Media, install.Network, install.Partition, install.BaseSystem, install.Packages, install.BootLoader, install.Finish}},
 	"autoinstall": {"", "autoinstall ds=nocloud", []string{
-		"log Nov 24 12:00:01 ubuntu-server subiquity_event.1234[1234]: start: subiquity/Early/apply_autoinstall_config",
+		"log Nov 24 12:00:01 ubuntu-server subiquity_event.1234[1234]: start: subiquity/Network/apply_autoinstall_config",
 		"log Nov 24 12:00:09 ubuntu-server subiquity_event.1234[1234]: start: subiquity/Filesystem/apply_autoinstall_config",
 		"log Nov 24 12:00:20 ubuntu-server subiquity_event.1234[1234]:   subiquity/Install/install/curtin_install/run/cmd-install/stage-extract: writing install sources",
 		"log Nov 24 12:03:20 ubuntu-server subiquity_event.1234[1234]:   subiquity/Install/install/curtin_install/run/cmd-install/stage-curthooks: configuring installed system",
@@ -193,7 +194,7 @@ var goodRuns = map[string]struct {
 		"say >>> linuxrc 7.0.31 (Kernel 5.14.21-150500.53-default) <<<", "say Loading Installation System (1/7)",
 		"log linuxrc: a line of its own log", "say starting yast", "say Installing Packages...",
 		"say Saving bootloader configuration...", "say Finishing Basic Installation",
-	}, "say *** powering off",
+	}, "log install program exit code is 0",
 		[]string{install.Media, install.Network, install.Partition, install.Packages, install.BootLoader, install.Finish}},
 }
 
@@ -222,7 +223,7 @@ func TestVMPlayedInstallers(t *testing.T) {
 			has(t, "console", s.lines(event.Console), c.words)
 			has(t, "console", s.lines(event.Console), " mine=yes")
 			if c.answers != "" {
-				has(t, "console", s.lines(event.Console), fmt.Sprintf("stat %s 100600 0 0 %d %s", c.answers, len(answers), digest.Of([]byte(answers))))
+				has(t, "console", s.lines(event.Console), statOf(c.answers, "100600", answersIn(t, i, c.answers)))
 			}
 			for _, line := range script {
 				if text, ok := strings.CutPrefix(line, "log "); ok && !slices.Contains(s.lines(event.System), text) {
@@ -234,6 +235,26 @@ func TestVMPlayedInstallers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// statOf is what the player says of a regular file of root's.
+func statOf(path, mode, content string) string {
+	return fmt.Sprintf("stat %s %s 0 0 %d %s", path, mode, len(content), digest.Of([]byte(content)))
+}
+
+// answersIn is what lies at a path of an installation's initrd, which begins with
+// the answers.
+func answersIn(t *testing.T, i definition.Install, path string) string {
+	t.Helper()
+	s, err := install.New(i, install.Place{})
+	peer.Must(t, err)
+	for _, f := range s.Files {
+		if f.Path == path && strings.HasPrefix(string(f.Data), i.Answers.Value) {
+			return string(f.Data)
+		}
+	}
+	t.Fatalf("the answers are not at %s", path)
+	return ""
 }
 
 // failing is a run that must fail.
@@ -271,8 +292,9 @@ var failingRuns = map[string]failing{
 		install.Partition, []string{"the installer reports an error", "The installer will now terminate."}, false, ""},
 	"an error in the log": {"autoinstall", []string{
 		"log Nov 24 12:00:09 u subiquity_event.1[1]: start: subiquity/Filesystem/apply_autoinstall_config",
-		"log Nov 24 12:00:20 u subiquity_event.1[1]: finish: subiquity/Filesystem/apply_autoinstall_config: FAIL: no disk",
-	}, install.Partition, []string{"the installer reports an error", "FAIL: no disk"}, false, "FAIL: no disk"},
+		"log Nov 24 12:00:20 u subiquity_log.1[9]: curtin.commands.block_meta: ERROR no disk",
+		"say An error occurred. Press enter to start a shell",
+	}, install.Partition, []string{"the installer reports an error", "An error occurred", "before that it said", "ERROR no disk"}, false, "ERROR no disk"},
 	"an error of linuxrc": {"autoyast", []string{"say *** Could not find the repository."},
 		install.Media, []string{"the installer reports an error", "*** Could not find the repository."}, false, ""},
 
@@ -283,7 +305,7 @@ var failingRuns = map[string]failing{
 		install.Partition, []string{"restarted before the installation was complete"}, false, ""},
 	"a kernel that gives up": {"autoyast", []string{"say starting yast", "panic"},
 		install.Partition, []string{"the machine's kernel gave up", "Kernel panic - not syncing"}, false, ""},
-	"a kernel that gives up at the end": {"kickstart", []string{"say Installation complete", "panic"},
+	"a kernel that gives up at the end": {"kickstart", []string{"say herdbook: the installation is complete", "panic"},
 		install.Media, []string{"the installation was complete, but the machine's kernel gave up", "Kernel panic - not syncing"}, false, ""},
 }
 
@@ -350,7 +372,7 @@ func looks(t *testing.T, path string) {
 // The last words alone are no system.
 func TestVMPlayedWithoutASystem(t *testing.T) {
 	s := newStage(t)
-	_, err := s.play(definition.Install{Kind: "autoyast"}, []string{"say *** powering off", "poweroff"}, nil)
+	_, err := s.play(definition.Install{Kind: "autoyast"}, []string{"log install program exit code is 0", "poweroff"}, nil)
 	var failure *InstallError
 	if err == nil || errors.As(err, &failure) || !strings.Contains(err.Error(), "there is no system on the disk") {
 		t.Errorf("%T: %v", err, err)
@@ -360,19 +382,66 @@ func TestVMPlayedWithoutASystem(t *testing.T) {
 // A restart behind the last words is as good as the power-off.
 func TestVMPlayedRestart(t *testing.T) {
 	s := newStage(t)
-	script := []string{"disk /root.img", "say Installation complete", "reset"}
+	script := []string{"disk /root.img", "say herdbook: the installation is complete", "reset"}
 	if _, err := s.play(definition.Install{Kind: "kickstart"}, script, map[string][]byte{"/root.img": rootDisk(t)}); err != nil {
 		t.Error(err)
+	}
+}
+
+// What of the answers is secret is told nowhere.
+func TestVMPlayedSecret(t *testing.T) {
+	s := newStage(t)
+	i := definition.Install{Kind: "preseed", Answers: op.Secret{Name: "TOKEN", Value: "d-i x string hunter2\n", Parts: []string{"hunter2"}}}
+	_, err := s.play(i, []string{
+		"log Nov 24 14:56:01 main-menu[1617]: WARNING **: Configuring 'hunter2' failed with error code 1",
+		"say a token: hunter2", "say A question", "say ----------", "say about hunter2", `print "Prompt: '?' for help, default=hunter2> "`, "hang",
+	}, nil)
+	var step *StepError
+	if !errors.As(err, &step) || !strings.Contains(err.Error(), "default=***>") {
+		t.Fatal(err)
+	}
+	text := err.Error() + fmt.Sprint(step.Log)
+	for _, stream := range []string{event.Console, event.System} {
+		text += strings.Join(s.lines(stream), "\n")
+	}
+	log, readErr := os.ReadFile(filepath.Join(s.Store.Dir(), "layers", "failed-played", "log.ndjson"))
+	peer.Must(t, readErr)
+	if text += string(log); strings.Contains(text, "hunter2") {
+		t.Errorf("the secret was told: %s", text)
+	}
+}
+
+// A machine that does nothing waits for a person, whatever stands on its console.
+func TestVMPlayedIdleness(t *testing.T) {
+	s := newStage(t)
+	accelerator, err := s.Accelerator(t.Context())
+	peer.Must(t, err)
+	for script, want := range map[string]string{
+		"say a word\nhang\n":                            "done nothing at all for 10s",
+		"say a word\nbusy 15s\nsay another\npoweroff\n": "powered off before the installation was complete",
+	} {
+		kernel, initrd := peer.Player(t, script, nil)
+		reading := install.Reading{
+			Phases: []install.Phase{{Name: "alone", Limit: time.Hour, Silence: time.Hour}}, Done: regexp.MustCompile("never"), Idle: 10 * time.Second,
+		}
+		spec := machine.Spec{Kernel: kernel, Initrd: initrd, Accelerator: accelerator, CommandLine: "console=ttyS0 panic=-1", Memory: 512, Screen: true, Log: "ttyS1"}
+		w := &watch{sink: s.take, now: time.Now, screen: filepath.Join(t.TempDir(), "screen.png"), limit: time.Hour}
+		if err := w.run(t.Context(), spec, reading); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", script, err, want)
+		}
 	}
 }
 
 // The definition's own time limit ends whatever the installer does.
 func TestVMPlayedTimeout(t *testing.T) {
 	s := newStage(t)
-	_, err := s.play(definition.Install{Kind: "kickstart", Timeout: 6 * time.Second}, []string{"busy 1h"}, nil)
-	if err == nil || !strings.Contains(err.Error(), "it was not done after 6s; give the install block a longer timeout") {
-		t.Error(err)
+	_, err := s.play(definition.Install{Kind: "kickstart", Timeout: 6 * time.Second}, []string{"say a word before", "busy 1h"}, nil)
+	var failure *InstallError
+	if !errors.As(err, &failure) || !strings.Contains(err.Error(), "the installation was not done after 6s; give the install block a longer timeout") {
+		t.Fatal(err)
 	}
+	has(t, "the last lines", failure.Console, "a word before")
+	looks(t, failure.Screen)
 }
 
 // What a definition lays into the initrd arrives as it is on the host, root's.
@@ -398,7 +467,7 @@ stat /extra/link
 cat /extra/link
 stat /mine
 disk /root.img
-say Installation complete
+say herdbook: the installation is complete
 poweroff
 `, map[string][]byte{"/root.img": rootDisk(t), "/mine": []byte("its own")})
 	peer.Must(t, os.WriteFile(filepath.Join(dir, "herdbook.hcl"), fmt.Appendf(nil, `
@@ -427,12 +496,9 @@ image "played" {
 	if _, err := s.install(p.Images[0].Steps[0]); err != nil {
 		t.Fatal(err)
 	}
-	file := func(path, mode, content string) string {
-		return fmt.Sprintf("stat %s %s 0 0 %d %s", path, mode, len(content), digest.Of([]byte(content)))
-	}
 	has(t, "console", s.lines(event.Console),
-		file("/ks.cfg", "100600", "poweroff ks.cfg"), file("/opt/it/late.sh", "100755", "poweroff late.sh"),
-		"stat /extra 040755 0 0", file("/extra/a", "100640", "poweroff extra/a"), "stat /extra/deep 040700 0 0",
-		file("/extra/deep/b", "100600", "poweroff extra/deep/b"), "stat /extra/link 120777 0 0 deep/b", "poweroff extra/deep/b",
-		file("/mine", "100644", "its own"))
+		statOf("/ks.cfg", "100600", answersIn(t, *p.Images[0].Steps[0].Install, "/ks.cfg")), statOf("/opt/it/late.sh", "100755", "poweroff late.sh"),
+		"stat /extra 040755 0 0", statOf("/extra/a", "100640", "poweroff extra/a"), "stat /extra/deep 040700 0 0",
+		statOf("/extra/deep/b", "100600", "poweroff extra/deep/b"), "stat /extra/link 120777 0 0 deep/b", "poweroff extra/deep/b",
+		statOf("/mine", "100644", "its own"))
 }

@@ -16,7 +16,7 @@ const hostAddress = "10.0.2.2"
 func serve(dir string) (address string, stop func() error, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, fmt.Errorf("serve %s to the guest: %w", dir, err)
+		return "", func() error { return nil }, fmt.Errorf("serve %s to the guest: %w", dir, err)
 	}
 	server := &http.Server{Handler: http.FileServer(http.Dir(dir)), ReadHeaderTimeout: time.Minute}
 	done := make(chan error, 1)

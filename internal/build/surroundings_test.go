@@ -90,7 +90,7 @@ func TestVMPlayedSurroundings(t *testing.T) {
 	disk := map[string][]byte{"/root.img": rootDisk(t)}
 	t.Run("a local tree", func(t *testing.T) {
 		s := newStage(t)
-		kernel, initrd := peer.Player(t, "cmdline\ndisk /root.img\nsay Installation complete\npoweroff\n", disk)
+		kernel, initrd := peer.Player(t, "cmdline\ndisk /root.img\nsay herdbook: the installation is complete\npoweroff\n", disk)
 		i := definition.Install{
 			Kind: "kickstart", Location: definition.Medium{URL: "file://" + t.TempDir()},
 			Kernel: medium(t, kernel), Initrd: medium(t, initrd), Memory: 512,

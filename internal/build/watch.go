@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"herdbook/internal/event"
 	"herdbook/internal/install"
 	"herdbook/internal/machine"
+	"herdbook/internal/op"
 )
 
 // emulationPace is how many times slower software emulation is taken to be.
@@ -34,9 +36,11 @@ func (e *InstallError) Unwrap() error { return e.Failure }
 
 // watch follows one installer from power-on to its end.
 type watch struct {
-	sink   event.Sink
-	now    func() time.Time
-	screen string // path for a screenshot
+	sink    event.Sink
+	now     func() time.Time
+	screen  string        // path for a screenshot
+	limit   time.Duration // for all of it
+	secrets []string      // that may be nowhere in what is told
 
 	mu      sync.Mutex
 	monitor *install.Monitor
@@ -52,6 +56,8 @@ const systemLines = 40
 
 // take is the sink of the machine.
 func (w *watch) take(e event.Event) {
+	said := e.Text
+	e.Text = op.Redact(said, w.secrets)
 	w.sink.Emit(e)
 	if e.Kind != event.Log {
 		return
@@ -62,7 +68,7 @@ func (w *watch) take(e event.Event) {
 		w.system = append(w.system, e.Text)
 		w.system = w.system[max(0, len(w.system)-systemLines):]
 	}
-	w.conclude(w.monitor.Line(e.Stream, e.Text, w.now()))
+	w.conclude(w.monitor.Line(e.Stream, said, w.now()))
 }
 
 // conclude keeps the first failure, and reports what the monitor has learned.
@@ -110,20 +116,31 @@ func (w *watch) run(ctx context.Context, spec machine.Spec, reading install.Read
 func (w *watch) follow(ctx context.Context, m *machine.Machine) *install.Failure {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	end := time.NewTimer(w.limit)
+	defer end.Stop()
 	var before machine.Activity
+	looked := w.now()
 	for {
+		var over *install.Failure
 		select {
 		case <-m.Done():
 			return nil
+		case <-end.C:
+			over = &install.Failure{Why: fmt.Sprintf("the installation was not done after %v; give the install block a longer timeout if it needs one", w.limit), Hang: true}
 		case <-tick.C:
 		}
-		busy := true
+		busy := false
 		if now, err := m.Activity(ctx); err == nil { // else it is ending
-			busy = now.Disks != before.Disks || now.CPU-before.CPU > watchEvery/busyShare
-			before = now
+			at := w.now()
+			busy = now.Disks != before.Disks || now.CPU-before.CPU > at.Sub(looked)/busyShare
+			before, looked = now, at
 		}
 		w.mu.Lock()
 		w.conclude(w.monitor.Watch(m.Unfinished(), busy, w.now()))
+		if over != nil {
+			over.Phase = w.monitor.Phase()
+			w.conclude(over)
+		}
 		failure := w.failure
 		w.mu.Unlock()
 		if failure != nil {
@@ -140,14 +157,28 @@ const busyShare = 10
 // fail gathers what a person needs to understand the failure.
 func (w *watch) fail(ctx context.Context, m *machine.Machine, f *install.Failure) error {
 	w.mu.Lock() // a machine that hangs may go on talking
-	e := &InstallError{Failure: f, Console: m.Tail(), System: slices.Clone(w.system)}
+	e := &InstallError{Failure: w.hushed(f), System: slices.Clone(w.system)}
 	w.mu.Unlock()
+	for _, line := range m.Tail() {
+		e.Console = append(e.Console, op.Redact(line, w.secrets))
+	}
 	if f.Hang {
 		if err := m.Screenshot(ctx, w.screen); err == nil {
 			e.Screen = w.screen
 		}
 	}
 	return e
+}
+
+// hushed is a failure without secrets.
+func (w *watch) hushed(f *install.Failure) *install.Failure {
+	told := *f
+	told.Why = op.Redact(f.Why, w.secrets)
+	told.Text = nil
+	for _, line := range f.Text {
+		told.Text = append(told.Text, op.Redact(line, w.secrets))
+	}
+	return &told
 }
 
 // end judges how the machine ended.

@@ -192,6 +192,7 @@ func (l *loader) envFunction() function.Function {
 			if l.blind {
 				value = fmt.Sprintf("⟦env %s %s⟧", m.name, m.version)
 			}
+			m.value = value
 			return cty.StringVal(value).Mark(m), nil
 		},
 	})

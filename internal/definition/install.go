@@ -83,6 +83,8 @@ func (l *loader) wholeInstall(i *Install, content *hcl.BodyContent, at hcl.Range
 		l.fault(content.Attributes["location"].Range, "No checksum", `An ISO image needs checksum = "sha256:…", which its publisher tells beside it.`)
 	case !disc && has("checksum"):
 		l.fault(content.Attributes["checksum"].Range, "Checksum of a tree", "Only an ISO image has a checksum. A tree is verified by its own signed list, or by kernel_checksum and initrd_checksum.")
+	case has("refresh") && (disc || !has("location")):
+		l.fault(content.Attributes["refresh"].Range, "Nothing to refresh", "Only a tree, whose state is pinned, is asked for it again.")
 	case disc && (has("kernel_checksum") || has("initrd_checksum")):
 		l.fault(at, "Two checksums", "The checksum of the ISO image vouches for all that is in it.")
 	}
@@ -107,6 +109,8 @@ func (l *loader) plainWords(given hcl.Attributes, i Install) {
 	if attr := given["mirror_proxy"]; attr != nil && i.MirrorProxy != "" {
 		if u, err := url.Parse(i.MirrorProxy); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.ContainsAny(i.MirrorProxy, " \t\n'\"") {
 			l.fault(attr.Expr.Range(), "Bad proxy", fmt.Sprintf(`mirror_proxy: %q is not the address of a proxy, such as "http://proxy.example.org:3128".`, i.MirrorProxy))
+		} else if u.User != nil {
+			l.fault(attr.Expr.Range(), "Bad proxy", "mirror_proxy: a password in the address would stand on the kernel's command line, and in the image.")
 		}
 	}
 }
@@ -122,16 +126,23 @@ var answersMust = map[string]struct {
 	"autoyast":    {regexp.MustCompile(`<profile[\s>]`), "They are an AutoYaST profile, XML with the element profile."},
 }
 
+// What of a kickstart is no command, and what takes commands from elsewhere.
+var (
+	kickstartSections  = regexp.MustCompile(`(?ms)^%(?:pre|post|packages|addon|onerror|traceback|anaconda|certificate).*?^%end[ \t]*$`)
+	kickstartElsewhere = regexp.MustCompile(`(?m)^%(?:include|ksappend)\b`)
+)
+
 // answers reports what an installer could not work with.
 func (l *loader) answers(attr *hcl.Attribute, i Install) {
-	if attr == nil {
+	if attr == nil || l.blind { // who reads blindly has other answers
 		return
 	}
 	must, ok := answersMust[i.Kind]
 	switch {
 	case strings.TrimSpace(i.Answers.Value) == "":
 		l.fault(attr.Expr.Range(), "No answers", "The answers are empty: the installer would ask a person.")
-	case ok && !must.pattern.MatchString(i.Answers.Value):
+	case i.Kind == "kickstart" && kickstartElsewhere.MatchString(i.Answers.Value): // it may stand there
+	case ok && !must.pattern.MatchString(kickstartSections.ReplaceAllString(i.Answers.Value, "")):
 		l.fault(attr.Expr.Range(), "Bad answers", must.why)
 	}
 }
@@ -175,10 +186,21 @@ func (l *loader) address(text string) (address, problem string) {
 	return u.String(), ""
 }
 
+// ReservedFiles is where herdbook lays answers and scripts of its own into the
+// initrds of installers.
+var ReservedFiles = []string{
+	"/preseed.cfg", "/ks.cfg", "/autoinst.xml",
+	"/lib/debian-installer-startup.d/S11herdbook", "/usr/lib/finish-install.d/90herdbook", "/usr/lib/finish-install.d/99herdbook",
+}
+
 // initrdFiles lists and digests what is laid into an initrd.
 func (l *loader) initrdFiles(attr *hcl.Attribute, files map[string]string) []InitrdFile {
 	var list []InitrdFile
 	for _, to := range slices.Sorted(maps.Keys(files)) {
+		if slices.Contains(ReservedFiles, to) {
+			l.fault(attr.Expr.Range(), "Bad path", fmt.Sprintf("files: %q is herdbook's own.", to))
+			continue
+		}
 		if !path.IsAbs(to) || path.Clean(to) != to || to == "/" {
 			l.fault(attr.Expr.Range(), "Bad path", fmt.Sprintf(`files: %q is not where a file can lie in the initrd; write it as "/late.sh".`, to))
 			continue

@@ -17,6 +17,7 @@ import (
 // mark is on every value that env() gave, and passes to all that is made of it.
 type mark struct {
 	name, version string
+	value         string
 }
 
 // secretOf makes a secret of a string with its marks; the names of several are
@@ -32,11 +33,11 @@ func secretOf(v cty.Value) op.Secret {
 	slices.SortFunc(all, func(a, b mark) int {
 		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.version, b.version))
 	})
-	var names, versions []string
+	var names, versions, parts []string
 	for _, m := range all {
-		names, versions = append(names, m.name), append(versions, m.version)
+		names, versions, parts = append(names, m.name), append(versions, m.version), append(parts, m.value)
 	}
-	return op.Secret{Value: plain.AsString(), Name: strings.Join(names, "+"), Version: strings.Join(versions, "+")}
+	return op.Secret{Value: plain.AsString(), Name: strings.Join(names, "+"), Version: strings.Join(versions, "+"), Parts: parts}
 }
 
 // placeholder is what stands for a secret that is the whole value.

@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,8 +47,33 @@ func TestASigningKeyFileIsRead(t *testing.T) {
 		t.Fatal(text(t, err))
 	}
 	want := op.Secret{Name: "file keys/images.asc", Value: "-----BEGIN PGP PRIVATE KEY BLOCK-----\nprivate-key-material\n-----END PGP PRIVATE KEY BLOCK-----\n"}
-	if got := d.Repositories[0].SigningKey; got != want {
+	if got := d.Repositories[0].SigningKey; !cmp.Equal(got, want) {
 		t.Errorf("the key is %q %q", got.Name, got.Value)
+	}
+}
+
+// Of answers that are a secret as a whole nothing is known in the second reading;
+// that costs no other image the text around its own.
+func TestSecretAnswersLeaveOthersTheirText(t *testing.T) {
+	const image = `image "%s" {
+  install "%s" {
+    location = "http://mirror.invalid/os"
+    answers  = %s
+  }
+}
+`
+	e := write(t, fmt.Sprintf(image, "a", "kickstart", `env("KICKSTART")`)+fmt.Sprintf(image, "b", "preseed", `"d-i x string ${env("TOKEN")}"`))
+	e.options.LookupEnv = func(name string) (string, bool) {
+		value, ok := map[string]string{"KICKSTART": "poweroff\n", "TOKEN": "hunter2"}[name]
+		return value, ok
+	}
+	d, err := e.load(t)
+	if err != nil {
+		t.Fatal(text(t, err))
+	}
+	a, b := d.Images[0].Install.Answers, d.Images[1].Install.Answers
+	if a.Around != "" || b.Around != "d-i x string ⟦env TOKEN ⟧" || !cmp.Equal(b.Parts, []string{"hunter2"}) {
+		t.Errorf("%q, %q of %q", a.Around, b.Around, b.Parts)
 	}
 }
 

@@ -2,10 +2,10 @@ package guest
 
 import (
 	"bytes"
-	"cmp"
-	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"herdbook/internal/op"
 )
 
 // maxLine bounds a line of output, in bytes; a longer one is reported in pieces.
@@ -47,7 +47,7 @@ func (l *lineWriter) cut() {
 		keep = max(keep, len(value))
 	}
 	for len(l.partial) > maxLine+keep {
-		text := Redact(string(l.partial), l.c.Redact)
+		text := op.Redact(string(l.partial), l.c.Redact)
 		if len(text) > maxLine+keep {
 			end := maxLine
 			for range utf8.UTFMax - 1 {
@@ -72,7 +72,7 @@ func (l *lineWriter) report() {
 		}
 		text = rest
 	}
-	l.c.Sink.Line(l.stream, strings.ToValidUTF8(Redact(text, l.c.Redact), "�"))
+	l.c.Sink.Line(l.stream, strings.ToValidUTF8(op.Redact(text, l.c.Redact), "�"))
 }
 
 // end reports a last line without its end.
@@ -80,23 +80,4 @@ func (l *lineWriter) end() {
 	if len(l.partial) > 0 {
 		l.report()
 	}
-}
-
-// Redact blots values out of a text; values of several lines, line by line.
-func Redact(text string, values []string) string {
-	var secrets []string
-	for _, value := range values {
-		for line := range strings.SplitSeq(value, "\n") {
-			// Stars alone look blotted out as they are.
-			if line = strings.TrimRight(line, "\r"); strings.Trim(line, "*") != "" {
-				secrets = append(secrets, line)
-			}
-		}
-	}
-	// The longest first, or what it holds of another would leave its rest.
-	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	for _, secret := range secrets {
-		text = strings.ReplaceAll(text, secret, "***")
-	}
-	return text
 }

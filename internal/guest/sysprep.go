@@ -112,7 +112,7 @@ var logGlobs = []string{
 	"/var/log/{audit,mail,anaconda,installer,sa,gdm,lightdm,ntpstats,rhsm,journal,apt,exim4,ConsoleKit,sysstat,unattended-upgrades}/*",
 	"/var/log/apache2/*_log{,-*}", "/var/log/httpd/*log", "/var/log/nginx/*", "/var/log/squid/*.log", "/var/log/cups/*_log*",
 	"/var/log/ceph/*.log", "/var/log/chrony/*.log", "/var/log/libvirt/*/*.log", "/var/log/libvirt/*.log", "/var/log/tuned/tuned.log",
-	"/var/log/setroubleshoot/*.log", "/var/log/ppp/connect-errors", "/var/log/ntp", "/var/log/anaconda.syslog",
+	"/var/adm/autoinstall/{cache,files,logs,scripts}/*", "/var/log/setroubleshoot/*.log", "/var/log/ppp/connect-errors", "/var/log/ntp", "/var/log/anaconda.syslog",
 	"/var/log/glusterfs/*", "/var/log/jetty/jetty-console.log", "/var/log/BackupPC/LOG", "/var/log/postgresql/*",
 	"/var/named/data/named.run", "/var/lib/logrotate{.status,/status}", "/var/cache/gdm/*", "/var/lib/AccountsService/users/*",
 	"/var/lib/fprint/*", "/var/cache/fontconfig/*", "/var/cache/man/*",

@@ -21,7 +21,7 @@ func autoinstall(i definition.Install, _ Place) Session {
 	return Session{
 		CommandLine: commandLine(i, "autoinstall", "ds=nocloud"),
 		Seed: []File{
-			{Path: "user-data", Mode: regular | 0o600, Data: []byte(i.Answers.Value)},
+			{Path: "user-data", Mode: regular | 0o644, Data: []byte(i.Answers.Value)},
 			{Path: "meta-data", Mode: regular | 0o644, Data: []byte("instance-id: herdbook\n")},
 			{Path: "vendor-data", Mode: regular | 0o644, Data: []byte(vendorData)},
 		},
@@ -30,33 +30,35 @@ func autoinstall(i definition.Install, _ Place) Session {
 	}
 }
 
-// subiquityReading follows subiquity's events, by their names in the journal and,
-// without a person at the console, there, too.
+// subiquityReading follows subiquity's events, which stand in the journal and,
+// without a person at the console, there, too: by their names, or by what they are
+// described as, since its releases differ in what they tell. Every part of it loads
+// its data at the beginning, which begins nothing.
 func subiquityReading() Reading {
-	event := func(names string) *regexp.Regexp {
-		return regexp.MustCompile(`(?:start: )?subiquity/(?:` + names + `)`)
-	}
+	event := func(words string) *regexp.Regexp { return regexp.MustCompile(words) }
 	return Reading{
 		Phases: []Phase{
 			{Name: Media, Limit: 30 * time.Minute, Silence: 5 * time.Minute},
-			{Network, event(`Network/|Mirror/|Early/|Refresh/`), 20 * time.Minute, 5 * time.Minute},
-			{Partition, event(`Filesystem/|Install/install/curtin_install/run/cmd-install/stage-partitioning|Install/install/configure_apt`), 30 * time.Minute, 10 * time.Minute},
-			{BaseSystem, event(`Install/install/curtin_install/run/cmd-install/stage-extract`), 60 * time.Minute, 20 * time.Minute},
-			{BootLoader, event(`Install/install/curtin_install/run/cmd-install/stage-curthooks`), 60 * time.Minute, 20 * time.Minute},
-			{Packages, event(`Install/install/postinstall`), 2 * time.Hour, 20 * time.Minute},
-			{Finish, event(`Late/|Shutdown/`), 60 * time.Minute, 20 * time.Minute},
+			{Name: Network, Begins: event(`subiquity/(?:Early/run|Network/(?:apply|wait)|Mirror/(?:apply|cmd|check|run)|Refresh/(?:apply|check))`), Limit: 30 * time.Minute, Silence: 10 * time.Minute, Fetches: true},
+			{Name: Partition, Begins: event(`subiquity/Filesystem/(?:apply|guided|convert)|cmd-install/stage-partitioning|executing curtin install partitioning step`), Limit: 30 * time.Minute, Silence: 10 * time.Minute},
+			{Name: BaseSystem, Begins: event(`cmd-install/stage-extract|executing curtin install extract step`), Limit: 60 * time.Minute, Silence: 20 * time.Minute},
+			{Name: BootLoader, Begins: event(`cmd-install/stage-curthooks|executing curtin install curthooks step`), Limit: 60 * time.Minute, Silence: 20 * time.Minute, Fetches: true},
+			{Name: Packages, Begins: event(`subiquity/Install/install/postinstall|: final system configuration`), Limit: 2 * time.Hour, Silence: 20 * time.Minute, Fetches: true},
+			{Name: Finish, Begins: event(`subiquity/(?:Late/run|Shutdown/(?:run|copy|shutdown))`), Limit: 60 * time.Minute, Silence: 20 * time.Minute},
 		},
 		Questions: []*regexp.Regexp{
 			regexp.MustCompile(`Continue with autoinstall\? \(yes\|no\) *$`),
 			regexp.MustCompile(`^\S+ login: *$`),
 		},
 		Errors: []*regexp.Regexp{
-			regexp.MustCompile(`subiquity_log\.\d+(?:\[\d+\])?: .*(?:Traceback|ERROR|AutoinstallError|ValidationError)`),
 			regexp.MustCompile(`(?i)an error occurred\. press enter to start a shell`),
-			regexp.MustCompile(`finish: subiquity/\S+: FAIL`),
 			regexp.MustCompile(`Unable to find a (?:live file system|medium containing a live file system)`),
 		},
-		Done: regexp.MustCompile(`start: subiquity/Shutdown/shutdown|subiquity/Shutdown/shutdown: (?:mode|power)`),
+		// What its commands say, and they may say that of what does no harm.
+		Complaints: []*regexp.Regexp{
+			regexp.MustCompile(`subiquity_log\.\d+(?:\[\d+\])?: .*(?:Traceback|ERROR|AutoinstallError|ValidationError)`),
+		},
+		Done: regexp.MustCompile(`subiquity/Shutdown/shutdown\b|subiquity_event\S*: +mode=(?:POWEROFF|REBOOT)`),
 		Idle: 5 * time.Minute,
 	}
 }

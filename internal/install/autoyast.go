@@ -26,12 +26,12 @@ func autoyast(i definition.Install, p Place) Session {
 func yastReading() Reading {
 	return Reading{
 		Phases: []Phase{
-			{Name: Media, Limit: 30 * time.Minute, Silence: 5 * time.Minute},
-			{Network, regexp.MustCompile(`(?:Setting up network|[Ll]oading [Ii]nstallation [Ss]ystem|Trying to connect)`), 20 * time.Minute, 5 * time.Minute},
-			{Partition, regexp.MustCompile(`(?:Starting Installation|starting yast|Preparing Disks|Preparing disks|Perform Installation)`), 30 * time.Minute, 10 * time.Minute},
-			{Packages, regexp.MustCompile(`(?:Installing Packages|Installing packages|Package Installation)`), 3 * time.Hour, 20 * time.Minute},
-			{BootLoader, regexp.MustCompile(`(?:Saving bootloader configuration|Save bootloader|Installing boot loader)`), 30 * time.Minute, 15 * time.Minute},
-			{Finish, regexp.MustCompile(`(?:Finishing Basic Installation|Finish|Saving Configuration)`), 60 * time.Minute, 15 * time.Minute},
+			{Name: Media, Limit: 60 * time.Minute, Silence: 10 * time.Minute, Fetches: true},
+			{Name: Network, Begins: regexp.MustCompile(`(?:Setting up network|[Ll]oading [Ii]nstallation [Ss]ystem|Trying to connect)`), Limit: 60 * time.Minute, Silence: 20 * time.Minute, Fetches: true},
+			{Name: Partition, Begins: regexp.MustCompile(`(?:Starting Installation|starting yast|Preparing Disks|Preparing disks|Perform Installation)`), Limit: 30 * time.Minute, Silence: 10 * time.Minute},
+			{Name: Packages, Begins: regexp.MustCompile(`(?:Installing Packages|Installing packages|Package Installation)`), Limit: 3 * time.Hour, Silence: 20 * time.Minute},
+			{Name: BootLoader, Begins: regexp.MustCompile(`(?:Saving bootloader configuration|Save bootloader|Installing boot loader)`), Limit: 30 * time.Minute, Silence: 15 * time.Minute},
+			{Name: Finish, Begins: regexp.MustCompile(`(?:Finishing Basic Installation|Finish|Saving Configuration)`), Limit: 60 * time.Minute, Silence: 15 * time.Minute},
 		},
 		Progress: regexp.MustCompile(`(\d{1,3})%`),
 		Questions: []*regexp.Regexp{
@@ -42,8 +42,10 @@ func yastReading() Reading {
 			regexp.MustCompile(`\*\*\* (?:.*(?:not find|failed|[Ee]rror).*)`),
 			regexp.MustCompile(`An error occurred during the installation`),
 			regexp.MustCompile(`YaST got signal \d+`),
+			regexp.MustCompile(`install program exit code is -?[1-9]`),
 		},
-		Done: regexp.MustCompile(`(?:\*\*\* (?:rebooting|power(?:ing)? off|halting)|sysreset|The system will (?:reboot|power off|be halted) now)`),
+		// linuxrc logs how YaST has ended, and restarts or powers off without a word.
+		Done: regexp.MustCompile(`install program exit code is 0\b`),
 		Idle: 5 * time.Minute,
 	}
 }

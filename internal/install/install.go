@@ -91,6 +91,9 @@ func commandLine(i definition.Install, words ...string) string {
 	return strings.Join(all, " ")
 }
 
+// doneWords is what the installers that run a script of ours at their end say by it.
+const doneWords = "herdbook: the installation is complete"
+
 // setting is name=value, or nothing where there is no value.
 func setting(name, value string) string {
 	if value == "" {
@@ -111,12 +114,15 @@ const (
 )
 
 // Phase is one part of an installation. Its times hold for a processor that runs
-// the guest itself; see Reading.Pace.
+// the guest itself; NewMonitor is told the pace of others.
 type Phase struct {
 	Name    string
 	Begins  *regexp.Regexp // on a line of log or console; nil for the first
 	Limit   time.Duration  // that it may take in all
 	Silence time.Duration  // that it may work without a word
+	// Fetches says that it can wait for a slow network without a word: to do
+	// nothing is then no sign of anything.
+	Fetches bool
 }
 
 // Reading is how an installer's words are understood. Patterns see one line, of
@@ -130,7 +136,7 @@ type Reading struct {
 	Complaints []*regexp.Regexp // what explains a failure that comes later
 	Done       *regexp.Regexp   // its last words, after which all is on the disk
 	// Idle is for how long a machine may do nothing at all, without a word, before
-	// it is taken to wait for a person. No work of the guest is slower by that, so
-	// it holds at any pace.
+	// it is taken to wait for a person. It holds at any pace: an emulated processor
+	// that works is busy, too.
 	Idle time.Duration
 }

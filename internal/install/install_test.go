@@ -50,6 +50,7 @@ func TestSessions(t *testing.T) {
 		place Place
 	}{
 		"preseed":        {"preseed", Place{Proxy: "http://proxy.invalid:3128"}},
+		"preseed-uefi":   {"preseed", Place{}},
 		"preseed-cache":  {"preseed", Place{Proxy: "http://10.0.2.2:3142"}},
 		"kickstart":      {"kickstart", Place{Tree: "http://mirror.invalid/os", Proxy: "http://proxy.invalid:3128"}},
 		"kickstart-disc": {"kickstart", Place{Disc: "AlmaLinux 9 5"}},
@@ -57,16 +58,31 @@ func TestSessions(t *testing.T) {
 		"autoyast":       {"autoyast", Place{Tree: "http://mirror.invalid/leap"}},
 		"autoyast-disc":  {"autoyast", Place{Disc: "openSUSE-Leap-15.6-DVD-x86_64710"}},
 	} {
-		s, err := New(asked(c.kind), c.place)
+		asked := asked(c.kind)
+		if strings.HasSuffix(name, "-uefi") {
+			asked.Firmware = "uefi"
+		}
+		s, err := New(asked, c.place)
 		if err != nil {
 			t.Fatal(err)
 		}
+		ownPlaces(t, s)
 		var text strings.Builder
 		s.write(&text)
 		peer.Golden(t, "sessions/"+name, []byte(text.String()))
 	}
 	if _, err := New(asked("floppy"), Place{}); err == nil {
 		t.Error("there is an installer that nobody knows")
+	}
+}
+
+// ownPlaces checks that no definition can lay a file over one of the session's own.
+func ownPlaces(t *testing.T, s Session) {
+	t.Helper()
+	for _, f := range s.Files {
+		if !strings.HasPrefix(f.Path, "/extra") && !slices.Contains(definition.ReservedFiles, f.Path) {
+			t.Errorf("%s is not reserved", f.Path)
+		}
 	}
 }
 

@@ -142,10 +142,11 @@ func (m *Monitor) measure(text string) {
 	if match == nil {
 		return
 	}
-	n, err := strconv.ParseFloat(match[1], 64)
-	if len(match) > 2 && err == nil {
+	match = slices.DeleteFunc(match[1:], func(group string) bool { return group == "" }) // of the other forms
+	n, err := strconv.ParseFloat(match[0], 64)
+	if len(match) > 1 && err == nil {
 		var of float64
-		of, err = strconv.ParseFloat(match[2], 64)
+		of, err = strconv.ParseFloat(match[1], 64)
 		n = n * 100 / max(of, 1)
 	}
 	if err == nil && n <= 100 {
@@ -161,8 +162,13 @@ func (m *Monitor) Watch(unfinished string, busy bool, now time.Time) *Failure {
 		m.stirred = now
 	}
 	if unfinished != m.prompt {
-		m.prompt, m.printed, m.heard, m.stirred = unfinished, now, now, now
+		before := m.percent
 		m.measure(unfinished)
+		// Something that turns while it waits says nothing.
+		if m.percent != before || words(unfinished) != words(m.prompt) {
+			m.heard, m.stirred = now, now
+		}
+		m.prompt, m.printed = unfinished, now
 	}
 	phase := m.reading.Phases[m.phase]
 	limit, silence := phase.Limit*time.Duration(m.pace), phase.Silence*time.Duration(m.pace)
@@ -172,7 +178,7 @@ func (m *Monitor) Watch(unfinished string, busy bool, now time.Time) *Failure {
 	case m.done && (now.Sub(m.doneAt) > ending*time.Duration(m.pace) || now.Sub(m.stirred) > m.reading.Idle):
 		f = m.fail(fmt.Sprintf("the installation is complete, but the machine has not powered off for %v; let the answers say that it shall", now.Sub(m.doneAt)), m.lastWords()...)
 	case m.done:
-	case now.Sub(m.stirred) > m.reading.Idle:
+	case now.Sub(m.stirred) > m.reading.Idle && !phase.Fetches:
 		f = m.fail(fmt.Sprintf("the machine has done nothing at all for %v, as if it waited for a person", m.reading.Idle), m.lastWords()...)
 	case now.Sub(m.heard) > silence:
 		f = m.fail(fmt.Sprintf("the installer has said nothing for %v", silence), m.lastWords()...)
@@ -183,6 +189,16 @@ func (m *Monitor) Watch(unfinished string, busy bool, now time.Time) *Failure {
 		f.Hang = true
 	}
 	return f
+}
+
+// words is a text without what turns, counts or fills.
+func words(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || strings.ContainsRune(`|/-\*.%=#`, r) || r == ' ' {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // question recognises a prompt that stands and waits, and finds its text.

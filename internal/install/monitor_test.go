@@ -134,6 +134,44 @@ func TestSilenceIsBoundedByThePhase(t *testing.T) {
 	}
 }
 
+// What installers say of what did no harm is none.
+func TestWhatIsNoFailure(t *testing.T) {
+	for line, kind := range map[string]string{
+		"log Nov 24 12:00:00 u subiquity_log.3817[7237]: 120 tests, 0 ERRORS":                    "autoinstall",
+		"log Nov 24 12:00:00 u subiquity_event.1[1]: finish: subiquity/Filesystem/_probe: FAIL":  "autoinstall",
+		"dracut-initqueue[512]: Warning: dracut-initqueue: timeout, still waiting for following": "kickstart",
+	} {
+		perform(t, kind, 1).say(line).wait(time.Minute, "", true).good()
+	}
+}
+
+// A prompt has the same form in every language that the installer speaks.
+func TestAQuestionInAnotherLanguage(t *testing.T) {
+	for _, prompt := range []string{
+		"Eingabe: »?« für Hilfe, Standard=1> ", "Invite: « ? » pour l'aide, par défaut=1> ", "[Eingabetaste drücken]", "[Appuyez sur Entrée pour continuer]",
+	} {
+		perform(t, "preseed", 1).say("Spiegelserver", "-------------").wait(time.Minute, prompt, false).fails(true, "waits for a person", strings.TrimSpace(prompt))
+	}
+	for _, text := range []string{"[   12.345678] a word of the kernel", "[ OK ]", "Setting up <package> (1)> "} {
+		perform(t, "preseed", 1).wait(time.Minute, text, true).good()
+	}
+}
+
+// Something that turns while it waits says nothing.
+func TestASpinnerIsNoWord(t *testing.T) {
+	s := perform(t, "autoinstall", 1)
+	for i := range 200 {
+		s.wait(time.Second, "waiting for cloud-init..."+string(`|/-\`[i%4]), false)
+	}
+	s.wait(3*time.Minute, "waiting for cloud-init...", false).fails(true, "done nothing at all for 5m0s")
+}
+
+// A slow network lets a machine do nothing for long, where it fetches.
+func TestToFetchIsNotToWait(t *testing.T) {
+	s := perform(t, "kickstart", 1).wait(29*time.Minute, "", false).good()
+	s.wait(2*time.Minute, "", false).fails(true, "said nothing for 30m0s")
+}
+
 func TestAMachineThatDoesNothingWaits(t *testing.T) {
 	perform(t, "preseed", 4).say(base).wait(2*time.Minute, "", false).good().
 		wait(2*time.Minute, "", false).fails(true, "done nothing at all for 3m0s")
@@ -177,7 +215,7 @@ func TestAfterItsLastWordsItMustPowerOff(t *testing.T) {
 	perform(t, "preseed", 1).say(base, complete).wait(4*time.Minute, "", true).good().
 		wait(2*time.Minute, "", true).fails(true, "has not powered off for 5m1s")
 	// What would be an error before is none behind them.
-	perform(t, "kickstart", 1).say("Installation complete", "The installer will now terminate").good()
+	perform(t, "kickstart", 1).say(doneWords, "The installer will now terminate").good()
 }
 
 func TestNothingEndlessIsKept(t *testing.T) {
@@ -222,12 +260,19 @@ func TestPhases(t *testing.T) {
 		}, []string{Media, Network, Media, Partition, BaseSystem, Packages, BootLoader, Finish}},
 		"kickstart": {[]string{
 			"Starting installer, one moment...", "anaconda 34.25.5.9-1.el9.alma.1 for AlmaLinux 9.5 started.", "Starting automated install.....",
-			"Configuring storage", "Creating disklabel on /dev/vda", "Creating ext4 on /dev/vda1", "Running pre-installation scripts",
+			begins, "Configuring storage", "Creating disklabel on /dev/vda", "Creating ext4 on /dev/vda1", "Running pre-installation scripts",
 			"Starting package installation process", "Preparing transaction from installation source", "Installing libgcc.x86_64 (1/313)",
 			"Installing rootfiles.noarch (313/313)", "Performing post-installation setup tasks", "Installing boot loader", "Generating initramfs",
-			"Running post-installation scripts", "Installation complete",
+			"Running post-installation scripts", doneWords,
 		}, []string{Media, Network, Partition, BaseSystem, Packages, BootLoader, Finish}},
+		// All but the names of packages is translated.
+		"kickstart in German": {[]string{
+			"Automatisierte Installation wird gestartet.....", begins, "Speicher wird konfiguriert",
+			"libgcc.x86_64 (1/313) wird installiert", "rootfiles.noarch (313/313) wird installiert", "Installation des Bootloaders", doneWords,
+		}, []string{Media, Partition, Packages}},
 		"autoinstall": {[]string{
+			"log Nov 24 12:00:00 ubuntu-server subiquity_event.1234[1234]: subiquity/Late/load_autoinstall_data",
+			"log Nov 24 12:00:00 ubuntu-server subiquity_event.1234[1234]: subiquity/Shutdown/load_autoinstall_data",
 			"log Nov 24 12:00:01 ubuntu-server subiquity_event.1234[1234]: start: subiquity/Early/apply_autoinstall_config",
 			"log Nov 24 12:00:01 ubuntu-server subiquity_event.1234[1234]: start: subiquity/Network/apply_autoinstall_config",
 			"log Nov 24 12:00:09 ubuntu-server subiquity_event.1234[1234]: start: subiquity/Filesystem/apply_autoinstall_config",
@@ -238,11 +283,19 @@ func TestPhases(t *testing.T) {
 			"log Nov 24 12:09:20 ubuntu-server subiquity_event.1234[1234]: start: subiquity/Late/run",
 			"log Nov 24 12:09:21 ubuntu-server subiquity_event.1234[1234]: start: subiquity/Shutdown/shutdown: mode=POWEROFF",
 		}, []string{Media, Network, Partition, BaseSystem, BootLoader, Packages, Finish}},
+		"autoinstall, told by what it does": {[]string{
+			"log May 21 20:53:20 ubuntu subiquity_event.3817[3817]: subiquity/Network/apply_autoinstall_config",
+			"log May 21 20:53:59 ubuntu subiquity_event.3817[3817]:  executing curtin install partitioning step",
+			"log May 21 20:55:59 ubuntu subiquity_event.3817[3817]:  executing curtin install extract step",
+			"log May 21 20:58:59 ubuntu subiquity_event.3817[3817]:  executing curtin install curthooks step",
+			"log May 21 20:59:59 ubuntu subiquity_event.3817[3817]:  mode=POWEROFF",
+		}, []string{Media, Network, Partition, BaseSystem, BootLoader}},
 		"autoyast": {[]string{
 			">>> linuxrc 7.0.31 (Kernel 5.14.21-150500.53-default) <<<", "Loading Installation System (1/7)", "starting yast",
-			"Installing Packages...", "Saving bootloader configuration...", "Finishing Basic Installation", "*** powering off",
+			"Installing Packages...", "Saving bootloader configuration...", "Finishing Basic Installation", "log install program exit code is 0",
 		}, []string{Media, Network, Partition, Packages, BootLoader, Finish}},
 	} {
+		kind, _, _ = strings.Cut(strings.ReplaceAll(kind, ",", ""), " ")
 		s := perform(t, kind, 1).say(c.lines...).good()
 		if f := s.End(true, false, "", s.now); f != nil {
 			t.Errorf("%s: %v", kind, f)
@@ -270,17 +323,21 @@ func TestFailuresOfTheInstallers(t *testing.T) {
 		"a tree that is none":             {"kickstart", "The installer will now terminate.", false},
 		"a confirmation of autoinstall":   {"autoinstall", "Continue with autoinstall? (yes|no)", true},
 		"an autoinstall that is not read": {"autoinstall", "ubuntu-server login: ", true},
-		"an event that failed":            {"autoinstall", "finish: subiquity/Install/install/curtin_install: FAIL: command failed", false},
+		"an end that failed":              {"autoinstall", "An error occurred. Press enter to start a shell", false},
+		"a YaST that failed":              {"autoyast", "install program exit code is 1", false},
+		"an emergency":                    {"kickstart", "You are in emergency mode. After logging in, type \"journalctl -xb\" to view", false},
 		"no disc":                         {"autoinstall", "Unable to find a medium containing a live file system", false},
 		"linuxrc's menu":                  {"autoyast", "> ", true},
 		"no repository":                   {"autoyast", "*** Could not find the repository.", false},
 	} {
-		s := perform(t, c.kind, 1)
-		if c.ask {
-			s.say("some words").wait(time.Minute, c.last, false).fails(true, "waits for a person", strings.TrimSpace(c.last))
-			continue
-		}
-		t.Run(name, func(*testing.T) { s.say(c.last).fails(false, "reports an error", c.last) })
+		t.Run(name, func(t *testing.T) {
+			s := perform(t, c.kind, 1)
+			if c.ask {
+				s.say("some words").wait(time.Minute, c.last, false).fails(true, "waits for a person", strings.TrimSpace(c.last))
+				return
+			}
+			s.say(c.last).fails(false, "reports an error", c.last)
+		})
 	}
 }
 

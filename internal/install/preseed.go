@@ -32,8 +32,9 @@ for f in /target/etc/apt/apt.conf /target/etc/apt/apt.conf.d/*; do
 done
 [ -s /target/etc/apt/apt.conf ] || rm -f /target/etc/apt/apt.conf
 `
+	// Straight to the line: what goes through the log may come too late for it.
 	lastScript = `#!/bin/sh
-logger -t herdbook "the installation is complete"
+echo "` + doneWords + `" > /dev/ttyS1
 `
 )
 
@@ -43,7 +44,7 @@ func preseed(i definition.Install, p Place) Session {
 	s := Session{
 		CommandLine: commandLine(i,
 			"DEBIAN_FRONTEND=text", "TERM=dumb", "auto=true", "priority=critical", "debian-installer/exit/poweroff=true",
-			setting("mirror/http/proxy", p.Proxy)),
+			setting("mirror/http/proxy", p.Proxy), removable(i.Firmware)),
 		Log: SerialLine,
 		Files: []File{
 			{Path: "/preseed.cfg", Mode: regular | 0o600, Data: []byte(i.Answers.Value)},
@@ -57,6 +58,15 @@ func preseed(i definition.Install, p Place) Session {
 		s.Files = append(s.Files, File{Path: tidyHook, Mode: regular | 0o755, Data: []byte(script)})
 	}
 	return s
+}
+
+// removable has GRUB lie where every UEFI firmware looks for it: the variables of
+// the machine that installs do not come along.
+func removable(firmware string) string {
+	if firmware != "uefi" {
+		return ""
+	}
+	return "grub-installer/force-efi-extra-removable=true"
 }
 
 // MayCache tells whether an installation can fetch its packages through a proxy of
@@ -73,7 +83,9 @@ func MayCache(i definition.Install) bool {
 var uncacheable = regexp.MustCompile(`(?m)^[^#\n]*(?:\bmirror/http/proxy(?:[ \t]+string[ \t]+|=)\S|\b10\.0\.2\.\d|\w:\d{5}\b)`)
 
 // debianReading follows the main menu, which logs the item that it is at, and
-// cdebconf's text frontend (the strings of its text.so).
+// cdebconf's text frontend: the strings of its text.so, of which other languages
+// keep the form: a question mark between the words of a prompt that ends in an
+// angle bracket, and words in brackets.
 func debianReading() Reading {
 	item := func(names string) *regexp.Regexp {
 		return regexp.MustCompile(`main-menu\[\d+\]: (?:INFO: )?Menu item '(?:` + names + `)' selected`)
@@ -81,18 +93,18 @@ func debianReading() Reading {
 	return Reading{
 		Phases: []Phase{
 			{Name: Media, Limit: 15 * time.Minute, Silence: 3 * time.Minute},
-			{Network, item(`ethdetect|netcfg|network-preseed|choose-mirror`), 20 * time.Minute, 5 * time.Minute},
-			{Media, item(`download-installer|load-cdrom|load-iso|iso-scan`), 30 * time.Minute, 5 * time.Minute},
-			{Partition, item(`disk-detect|partman-base|partman-lvm|partman-crypto`), 20 * time.Minute, 5 * time.Minute},
-			{BaseSystem, item(`bootstrap-base|live-installer`), 90 * time.Minute, 15 * time.Minute},
-			{Packages, item(`apt-setup-udeb|apt-setup|pkgsel|tasksel`), 3 * time.Hour, 15 * time.Minute},
-			{BootLoader, item(`grub-installer|lilo-installer|systemd-boot-installer|nobootloader`), 20 * time.Minute, 10 * time.Minute},
-			{Finish, item(`finish-install`), 60 * time.Minute, 15 * time.Minute},
+			{Name: Network, Begins: item(`ethdetect|netcfg|network-preseed|choose-mirror`), Limit: 20 * time.Minute, Silence: 5 * time.Minute},
+			{Name: Media, Begins: item(`download-installer|load-cdrom|load-iso|iso-scan`), Limit: 30 * time.Minute, Silence: 5 * time.Minute},
+			{Name: Partition, Begins: item(`disk-detect|partman-base|partman-lvm|partman-crypto`), Limit: 20 * time.Minute, Silence: 5 * time.Minute},
+			{Name: BaseSystem, Begins: item(`bootstrap-base|live-installer`), Limit: 90 * time.Minute, Silence: 15 * time.Minute},
+			{Name: Packages, Begins: item(`apt-setup-udeb|apt-setup|pkgsel|tasksel`), Limit: 3 * time.Hour, Silence: 15 * time.Minute},
+			{Name: BootLoader, Begins: item(`grub-installer|lilo-installer|systemd-boot-installer|nobootloader`), Limit: 20 * time.Minute, Silence: 10 * time.Minute},
+			{Name: Finish, Begins: item(`finish-install`), Limit: 60 * time.Minute, Silence: 15 * time.Minute},
 		},
 		Progress: regexp.MustCompile(` \.\.\..* (\d{1,3})%$`),
 		Questions: []*regexp.Regexp{
-			regexp.MustCompile(`^Prompt: '.' for help(?:, default=.*)?> ?$`),
-			regexp.MustCompile(`^\[Press enter to continue\] ?$`),
+			regexp.MustCompile(`^[^\d<>?][^<>?]{1,40}\?[^>?]{3,200}> ?$`),
+			regexp.MustCompile(`^\[\pL[^\[\]]{6,70}\] ?$`),
 		},
 		Titles: regexp.MustCompile(`^-{3,}$`),
 		// It gives up nothing by itself: it shows its menu, which waits for a person.
@@ -100,7 +112,7 @@ func debianReading() Reading {
 			regexp.MustCompile(`main-menu\[\d+\]: (?:WARNING \*\*: )?Configuring '[^']+' failed with error code`),
 			regexp.MustCompile(`(?:net-retriever|choose-mirror(?:\[\d+\])?|debootstrap|in-target|partman|preseed): (?i:error|warning|E):? `),
 		},
-		Done: regexp.MustCompile(`herdbook: the installation is complete`),
+		Done: regexp.MustCompile(doneWords),
 		Idle: 3 * time.Minute,
 	}
 }

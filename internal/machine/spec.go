@@ -73,6 +73,8 @@ const (
 	maxSerial     = 20
 	maxDisks      = 16
 	maxCPUs       = 255
+
+	maxCommandLine = 2047 // COMMAND_LINE_SIZE of x86, less its end
 )
 
 // check refuses what QEMU would misunderstand or refuse less plainly.
@@ -88,6 +90,8 @@ func (s Spec) check() error {
 		return fmt.Errorf("%d MiB of memory and %d processors make no machine", s.Memory, s.CPUs)
 	case s.Kernel == "" && (s.Initrd != "" || s.CommandLine != ""):
 		return errors.New("an initrd or a kernel command line needs a kernel")
+	case len(s.CommandLine) > maxCommandLine:
+		return fmt.Errorf("the kernel's command line has %d bytes, of which Linux reads %d: give it fewer arguments", len(s.CommandLine), maxCommandLine)
 	case s.Initrd == "" && s.Overlay != nil:
 		return errors.New("an overlay needs an initrd")
 	case s.Overlay != nil && s.Firmware == UEFI && s.FirmwareVars == "":

@@ -39,7 +39,7 @@ func (*SSHKey) Version() int     { return 1 }
 func (*Hostname) Version() int   { return 1 }
 func (*Timezone) Version() int   { return 1 }
 func (*Service) Version() int    { return 1 }
-func (*Sysprep) Version() int    { return 1 }
+func (*Sysprep) Version() int    { return 2 }
 func (*Bootloader) Version() int { return 1 }
 func (*Agent) Version() int      { return 1 }
 
@@ -140,7 +140,7 @@ func (u *User) Check() []Problem {
 func (p *Password) Check() []Problem {
 	problems := checkAccount("user", p.User)
 	given := 0
-	for _, set := range []bool{p.Password != Secret{}, p.Hash != "", p.Locked} {
+	for _, set := range []bool{!p.Password.IsZero(), p.Hash != "", p.Locked} {
 		if set {
 			given++
 		}

@@ -119,7 +119,13 @@ type Secret struct {
 	// The value with the names of its secrets in the places of theirs; "" if that is
 	// not known.
 	Around string `json:"-"`
+	// The values of its environment variables, of which Value may be made with other
+	// text.
+	Parts []string `json:"-"`
 }
+
+// IsZero tells whether the definition says nothing.
+func (s Secret) IsZero() bool { return s.Value == "" && s.Name == "" }
 
 // String hides the value from every format verb that prints strings.
 func (s Secret) String() string {
@@ -137,8 +143,13 @@ func (s Secret) GoString() string { return s.String() }
 func Secrets(operations ...Operation) []string {
 	var values []string
 	add := func(s Secret) {
-		if s.Name != "" && s.Value != "" && !slices.Contains(values, s.Value) {
-			values = append(values, s.Value)
+		if s.Name == "" {
+			return
+		}
+		for _, value := range append([]string{s.Value}, s.Parts...) {
+			if value != "" && !slices.Contains(values, value) {
+				values = append(values, value)
+			}
 		}
 	}
 	for _, o := range operations {

@@ -188,7 +188,7 @@ func operationLines(l *lines, o op.Operation, files []definition.Input) {
 		userLines(l, o)
 	case *op.Password:
 		l.add("user", o.User)
-		if o.Password != (op.Secret{}) {
+		if !o.Password.IsZero() {
 			l.secret("password", o.Password)
 		}
 		l.addIf("hash", o.Hash)

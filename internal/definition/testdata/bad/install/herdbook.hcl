@@ -133,3 +133,35 @@ image "two" {
     answers  = "x"
   }
 }
+
+image "poweroff-in-a-script" {
+  install "kickstart" {
+    location = "http://mirror.invalid/os"
+    answers  = "lang en_US\n%post\npoweroff\n%end\n"
+  }
+}
+
+image "poweroff-elsewhere" {
+  install "kickstart" {
+    location = "http://mirror.invalid/os"
+    answers  = "lang en_US\n%include /tmp/rest\n"
+  }
+}
+
+image "secret-proxy" {
+  install "preseed" {
+    location     = "http://mirror.invalid/"
+    answers      = "x"
+    mirror_proxy = "http://user:password@proxy.invalid:3128"
+    files        = { "/preseed.cfg" = "herdbook.hcl" }
+  }
+}
+
+image "nothing-to-refresh" {
+  install "autoinstall" {
+    location = "disc.iso"
+    checksum = sha256("x")
+    answers  = "autoinstall:"
+    refresh  = "always"
+  }
+}
