@@ -112,6 +112,10 @@ func (a *app) explain(ctx context.Context, err error) {
 		for _, line := range step.Log {
 			fmt.Fprintln(a.Stderr, "  | "+printable(line))
 		}
+		var installer *build.InstallError
+		if errors.As(e, &installer) && installer.Screen != "" {
+			fmt.Fprintln(a.Stderr, "  what its screen shows:", installer.Screen)
+		}
 		if step.Kept {
 			fmt.Fprintf(a.Stderr, "  its disk is kept for 24 hours: herdbook shell --failed %s\n", step.Image)
 		}

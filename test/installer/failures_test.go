@@ -34,18 +34,19 @@ func TestVMFailuresOfTheInstaller(t *testing.T) {
 		name    string
 		answers string
 		block   string // more of the install block
+		hang    bool   // so there is a screenshot
 		want    []string
 	}{{
-		"an open question", strings.ReplaceAll(string(answers), "d-i mirror/http/hostname", "# d-i mirror/http/hostname"), "",
+		"an open question", strings.ReplaceAll(string(answers), "d-i mirror/http/hostname", "# d-i mirror/http/hostname"), "", true,
 		[]string{`in the phase "network"`, "asks a question and waits for a person", "Debian archive mirror hostname", "Prompt: "},
 	}, {
-		"a mirror that lacks components", string(answers), fmt.Sprintf("mirror_proxy = %q", peer.GuestAddress(port)),
+		"a mirror that lacks components", string(answers), fmt.Sprintf("mirror_proxy = %q", peer.GuestAddress(port)), true,
 		[]string{`in the phase "media"`, "waits for a person", "The installer failed to download a file from the mirror", "Menu item 'download-installer' selected"},
 	}, {
-		"a kernel that panics", string(answers), `arguments = ["rdinit=/bin/false"]`,
+		"a kernel that panics", string(answers), `arguments = ["rdinit=/bin/false"]`, false,
 		[]string{`in the phase "media"`, "Kernel panic - not syncing: Attempted to kill init!"},
 	}, {
-		"a power-off in the middle", string(answers) + "d-i preseed/early_command string poweroff -f\n", "",
+		"a power-off in the middle", string(answers) + "d-i preseed/early_command string poweroff -f\n", "", false,
 		[]string{`in the phase "media"`, "powered off before the installation was complete", "Starting system log daemon"},
 	}} {
 		t.Run(c.name, func(t *testing.T) {
@@ -64,8 +65,18 @@ func TestVMFailuresOfTheInstaller(t *testing.T) {
 					t.Errorf("%q is not in the report:\n%s", want, report)
 				}
 			}
-			if _, err := os.Stat(filepath.Join(dir, "store", "layers", "failed-x", "log.ndjson")); err != nil {
-				t.Error(err)
+			failed := filepath.Join(dir, "store", "layers", "failed-x")
+			log, err := os.ReadFile(filepath.Join(failed, "log.ndjson"))
+			if err != nil || !strings.Contains(string(log), `"kind":"phase"`) {
+				t.Errorf("the log of the step: %v, %d bytes", err, len(log))
+			}
+			screen := filepath.Join(failed, "screen.png")
+			if _, err := os.Stat(screen); (err == nil) != c.hang || strings.Contains(report, screen) != c.hang {
+				t.Errorf("the screenshot: %v; the report:\n%s", err, report)
+			}
+			// The console's last lines are there, with those of the installer's log behind.
+			if lines := strings.Count(report, "\n"); lines < 20 {
+				t.Errorf("the report has %d lines:\n%s", lines, report)
 			}
 		})
 	}
