@@ -48,11 +48,8 @@ func (d Digest) Checksum() Checksum {
 // FileName is a name for the content: the algorithm, a hyphen and the digits.
 func (c Checksum) FileName() string { return strings.Replace(string(c), ":", "-", 1) }
 
-// Short is the algorithm with the first twelve digits, enough for a person.
-func (c Checksum) Short() string {
-	algorithm, digits, _ := strings.Cut(string(c), ":")
-	return algorithm + ":" + digits[:min(12, len(digits))]
-}
+// IsSHA256 tells whether it can be held against a Digest.
+func (c Checksum) IsSHA256() bool { return strings.HasPrefix(string(c), "sha256:") }
 
 // Verify reads r to its end and returns an error that wraps ErrMismatch if it
 // held anything else than c says.

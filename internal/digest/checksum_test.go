@@ -24,6 +24,9 @@ func TestParseChecksum(t *testing.T) {
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v", given, got, err)
 		}
+		if got.IsSHA256() != strings.HasPrefix(string(want), "sha256:") {
+			t.Errorf("%q is of SHA-256: %v", got, got.IsSHA256())
+		}
 	}
 }
 

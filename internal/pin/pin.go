@@ -83,6 +83,13 @@ func (l Lock) With(p Pin) Lock {
 	return Lock{pins}
 }
 
+// Without returns a lock without the pins of names.
+func (l Lock) Without(names []string) Lock {
+	pins := maps.Clone(l.pins)
+	maps.DeleteFunc(pins, func(name string, _ Pin) bool { return slices.Contains(names, name) })
+	return Lock{pins}
+}
+
 // Only returns a lock without the pins that names does not list.
 func (l Lock) Only(names []string) Lock {
 	pins := map[string]Pin{}

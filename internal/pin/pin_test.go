@@ -28,11 +28,21 @@ func TestFormatIsStableAndReadBack(t *testing.T) {
 	}
 }
 
-func TestWithLeavesItsReceiverAlone(t *testing.T) {
+func TestWithAndWithoutLeaveTheirReceiverAlone(t *testing.T) {
 	l := Lock{}.With(Pin{Name: "x", URL: "u", Digest: digest.Of(nil)})
 	l.With(Pin{Name: "y", URL: "u", Digest: digest.Of(nil)})
 	if _, ok := l.Get("y"); ok {
 		t.Error("With changed the lock it was called on")
+	}
+	without := l.With(Pin{Name: "y", URL: "u", Digest: digest.Of(nil)}).Without([]string{"x", "z"})
+	if _, ok := without.Get("x"); ok {
+		t.Error("Without kept a name that was listed")
+	}
+	if _, ok := without.Get("y"); !ok {
+		t.Error("Without dropped a name that was not listed")
+	}
+	if _, ok := l.Without(nil).Get("x"); !ok || len(Lock{}.Without([]string{"x"}).pins) != 0 {
+		t.Error("Without nothing, or of nothing")
 	}
 }
 

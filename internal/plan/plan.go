@@ -90,7 +90,7 @@ func first(image definition.Image, lock pin.Lock) ([]Step, []pin.Pin, error) {
 		name := pin.AptName(image.Bootstrap.Mirror, image.Bootstrap.Suite)
 		release, ok := lock.Get(name)
 		if !ok {
-			return nil, nil, fmt.Errorf("%s is not pinned", name)
+			return nil, nil, notPinned(name)
 		}
 		return start(image, release), []pin.Pin{release}, nil
 	case image.Install != nil:
@@ -111,25 +111,45 @@ func installation(i definition.Install, lock pin.Lock) (definition.Install, []pi
 	if i.Location.IsDisc() {
 		return i, nil, nil // its checksum is that of all that is on it
 	}
-	for part, medium := range map[pin.Part]*definition.Medium{pin.Kernel: &i.Kernel, pin.Initrd: &i.Initrd} {
-		name := pin.InstallerName(i.Location.URL, part)
-		if medium.URL != "" {
-			name = pin.FileName(medium.URL)
+	for _, part := range []struct {
+		name   pin.Part
+		medium *definition.Medium
+	}{{pin.Kernel, &i.Kernel}, {pin.Initrd, &i.Initrd}} {
+		made, err := locked(*part.medium, pin.InstallerName(i.Location.URL, part.name), lock)
+		if err != nil {
+			return i, nil, err
 		}
-		if medium.URL != "" && medium.Checksum != "" {
-			continue
-		}
-		p, ok := lock.Get(name)
-		if !ok {
-			return i, nil, fmt.Errorf("%s is not pinned", name)
-		}
-		*medium = definition.Medium{URL: p.URL, Checksum: p.Digest.Checksum()}
+		*part.medium = made
 	}
 	var pins []pin.Pin
 	if archive, ok := lock.Get(pin.InstallerName(i.Location.URL, pin.Archive)); ok {
 		pins = append(pins, archive)
 	}
 	return i, pins, nil
+}
+
+// locked is a kernel or an initrd with its address and its checksum: given outright,
+// or those of the lock, where it is called name if it lies in a tree.
+func locked(m definition.Medium, name string, lock pin.Lock) (definition.Medium, error) {
+	if m.URL != "" && m.Checksum != "" {
+		return m, nil
+	}
+	if m.URL != "" {
+		name = pin.FileName(m.URL)
+	}
+	p, ok := lock.Get(name)
+	sum := p.Digest.Checksum()
+	switch {
+	case !ok:
+		return m, notPinned(name)
+	case m.Checksum.IsSHA256() && m.Checksum != sum:
+		return m, fmt.Errorf("%s is pinned as %s, and the definition gives %s; run herdbook build --refresh", name, sum, m.Checksum)
+	}
+	return definition.Medium{URL: p.URL, Checksum: sum}, nil
+}
+
+func notPinned(name string) error {
+	return fmt.Errorf("%s is not pinned; run herdbook build --refresh", name)
 }
 
 // start is how a bootstrapped image begins: packages, then the boot loader. They

@@ -279,3 +279,45 @@ func TestChangesTellWhatCameAndWent(t *testing.T) {
 		}
 	}
 }
+
+// The lock tells where kernel and initrd of a tree lie, but the definition may hold
+// a checksum against it.
+func TestAnInstallationIsThatOfTheLock(t *testing.T) {
+	const tree = "http://mirror.invalid/tree"
+	kernel, initrd := medium("linux"), medium("initrd.gz")
+	lock := pin.Lock{}
+	for part, m := range map[pin.Part]definition.Medium{pin.Kernel: kernel, pin.Initrd: initrd} {
+		d, err := digest.Parse(strings.TrimPrefix(string(m.Checksum), "sha256:"))
+		peer.Must(t, err)
+		lock = lock.With(pin.Pin{Name: pin.InstallerName(tree, part), URL: m.URL, Digest: d})
+	}
+	sum := func(c digest.Checksum) definition.Medium { return definition.Medium{Checksum: c} }
+	long := digest.Checksum("sha512:" + strings.Repeat("0", 128))
+	for name, c := range map[string]struct {
+		kernel, initrd definition.Medium
+		lock           pin.Lock
+		want           string // "" is success
+	}{
+		"no checksums":         {sum(""), sum(""), lock, ""},
+		"the same":             {sum(kernel.Checksum), sum(initrd.Checksum), lock, ""},
+		"of another algorithm": {sum(long), sum(""), lock, ""},
+		"another":              {sum(kernel.Checksum), sum(kernel.Checksum), lock, "and the definition gives " + string(kernel.Checksum) + "; run herdbook build --refresh"},
+		"not pinned":           {sum(kernel.Checksum), sum(""), pin.Lock{}, "installer http://mirror.invalid/tree kernel is not pinned; run herdbook build --refresh"},
+		"half pinned":          {sum(""), sum(""), lock.Without([]string{pin.InstallerName(tree, pin.Initrd)}), "tree initrd is not pinned"},
+	} {
+		i := definition.Install{Kind: "preseed", Location: definition.Medium{URL: tree}, Kernel: c.kernel, Initrd: c.initrd}
+		p, err := New(&definition.Definition{Images: []definition.Image{{Name: "x", Install: &i}}}, c.lock)
+		switch {
+		case c.want != "":
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %q", name, err, c.want)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", name, err)
+		default:
+			if got := p.Images[0].Steps[0].Install; got.Kernel != kernel || got.Initrd != initrd {
+				t.Errorf("%s: %+v, %+v", name, got.Kernel, got.Initrd)
+			}
+		}
+	}
+}

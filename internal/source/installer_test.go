@@ -168,3 +168,55 @@ func TestAnInstallerOnThisMachine(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+// A definition that changes what it gives is looked at anew, whatever was pinned.
+func TestPinsOfAnotherDefinitionDoNotCount(t *testing.T) {
+	a, server := newInstallerArchive(t)
+	kernel, initrd := digest.Of([]byte("a kernel")).Checksum(), digest.Of([]byte("an initrd")).Checksum()
+	i := Installer{Kind: "preseed", Location: server.URL + "/debian/dists/bookworm/main/installer-amd64", Keyring: a.keyring}
+	r := &Resolver{Seen: t.TempDir(), Now: a.now}
+	lock, err := r.Resolve(context.Background(), pin.Lock{}, []Wanted{{Installer: i, Refresh: Daily}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := i.PinNames()
+	other := newArchive(t).keyring
+	for name, c := range map[string]struct {
+		change  func(*Installer)
+		lock    pin.Lock
+		refresh Refresh
+		want    string // of the error; "" if nobody is asked
+	}{
+		"the same":              {func(*Installer) {}, lock, Daily, ""},
+		"a checksum":            {func(i *Installer) { i.Kernel = kernel }, lock, Never, ""},
+		"another checksum":      {func(i *Installer) { i.Kernel = initrd }, lock, Never, "the definition gives"},
+		"one of SHA-512":        {func(i *Installer) { i.Initrd = digest.Checksum("sha512:" + strings.Repeat("0", 128)) }, lock, Never, "does not match its digest"},
+		"another keyring":       {func(i *Installer) { i.Keyring = other }, lock, Daily, "bad signature"},
+		"another kind":          {func(i *Installer) { i.Kind = "kickstart" }, lock, Daily, `for install "preseed"`},
+		"the initrd's is gone":  {func(i *Installer) { i.Keyring = other }, lock.Without(names[1:2]), Never, "bad signature"},
+		"the archive's is gone": {func(i *Installer) { i.Keyring = other }, lock.Without(names[2:]), Never, ""},
+	} {
+		changed := i
+		c.change(&changed)
+		_, err := r.Resolve(context.Background(), c.lock, []Wanted{{Installer: changed, Refresh: c.refresh}})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// A tree that is known by no document any more has no pin of one left.
+func TestPinsThatALookDoesNotFindAreGone(t *testing.T) {
+	a, server := newInstallerArchive(t)
+	sum := digest.Of([]byte("a kernel")).Checksum()
+	i := Installer{Kind: "preseed", Location: server.URL + "/bare", Kernel: sum, Initrd: digest.Of([]byte("an initrd")).Checksum()}
+	stale := pin.Pin{Name: pin.InstallerName(i.Location, pin.Archive), URL: "u", Digest: digest.Of(nil)}
+	r := &Resolver{Seen: t.TempDir(), Now: a.now}
+	lock, err := r.Resolve(context.Background(), pin.Lock{}.With(stale), []Wanted{{Installer: i, Refresh: Daily}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, ok := lock.Get(stale.Name); ok {
+		t.Errorf("%+v is left", p)
+	}
+}

@@ -33,7 +33,7 @@ type Wanted struct {
 	Refresh   Refresh
 }
 
-// name is what the whole of it is called.
+// name is what the whole of it is called in the lock file.
 func (w Wanted) name() string {
 	switch {
 	case w.Installer.Location != "":
@@ -50,6 +50,29 @@ func (w Wanted) pins() []string {
 		return w.Installer.PinNames()
 	}
 	return []string{w.name()}
+}
+
+// question is what a look is remembered by: all that its answer depends on.
+func (w Wanted) question() string {
+	i := w.Installer
+	return strings.Join([]string{w.name(), w.Suite.Keyring, i.Kind, i.Keyring, string(i.Kernel), string(i.Initrd)}, "\n")
+}
+
+// pinned tells whether a lock says all of it, as the definition has it: kernel and
+// initrd of a tree, each with the checksum that is given. A given SHA-512 cannot be
+// held against a pin.
+func (w Wanted) pinned(lock pin.Lock) bool {
+	names, given := w.pins()[:1], []digest.Checksum{""}
+	if i := w.Installer; i.Location != "" {
+		names, given = w.pins()[:2], []digest.Checksum{i.Kernel, i.Initrd}
+	}
+	for n, name := range names {
+		p, ok := lock.Get(name)
+		if !ok || given[n] != "" && given[n] != p.Digest.Checksum() {
+			return false
+		}
+	}
+	return true
 }
 
 // local tells whether it lies on this machine, where a look costs nothing.
@@ -73,11 +96,12 @@ func (r *Resolver) Resolve(ctx context.Context, lock pin.Lock, wanted []Wanted) 
 	var names []string
 	for _, w := range wanted {
 		names = append(names, w.pins()...)
-		old, pinned := lock.Get(w.pins()[0])
+		pinned := w.pinned(lock)
 		if pinned && !r.due(w) {
 			continue
 		}
 		fresh, err := r.look(ctx, w)
+		old, _ := lock.Get(w.pins()[0])
 		if err != nil && pinned && !r.Force && ctx.Err() == nil && errors.Is(err, errUnreachable) {
 			r.Sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("%v; going on with what is pinned%s", err, dated(old))})
 			continue
@@ -85,6 +109,7 @@ func (r *Resolver) Resolve(ctx context.Context, lock pin.Lock, wanted []Wanted) 
 		if err != nil {
 			return lock, err
 		}
+		lock = lock.Without(w.pins()) // a look may find fewer
 		for _, p := range fresh {
 			lock = lock.With(p)
 		}
@@ -144,5 +169,5 @@ func (r *Resolver) remember(w Wanted) error {
 }
 
 func (r *Resolver) seenPath(w Wanted) string {
-	return filepath.Join(r.Seen, string(digest.Of([]byte(w.name()))))
+	return filepath.Join(r.Seen, string(digest.Of([]byte(w.question()))))
 }
