@@ -1,6 +1,7 @@
 // Package signed signs texts and verifies signed ones, in the form that
 // OpenPGP calls the cleartext signature framework (RFC 9580, section 7), which
-// gpg, apt and virt-builder read. What a text means is left to others.
+// gpg, apt and virt-builder read; and verifies texts whose signature lies beside
+// them. What a text means is left to others.
 package signed
 
 import (
@@ -15,10 +16,14 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	pgp "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
 const header = "-----BEGIN PGP SIGNED MESSAGE-----"
+
+// ErrUnknownKey is wrapped by the error of a signature that none of the keys made.
+var ErrUnknownKey = pgp.ErrUnknownIssuer
 
 // Keys are public keys that a signature is held against.
 type Keys = openpgp.EntityList
@@ -49,11 +54,37 @@ func Verify(untrusted []byte, keys Keys, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read its signature: %w", err)
 	}
-	config := &packet.Config{Time: func() time.Time { return now }}
-	if _, err := openpgp.CheckDetachedSignature(keys, bytes.NewReader(block.Bytes), bytes.NewReader(signature), config); err != nil {
-		return nil, fmt.Errorf("bad signature: %w", err)
+	if err := check(block.Bytes, signature, keys, now); err != nil {
+		return nil, err
 	}
 	return append(bytes.ReplaceAll(block.Bytes, []byte("\r\n"), []byte("\n")), '\n'), nil
+}
+
+// VerifyDetached checks that one of keys signed text, and that the signature, which
+// may be armoured, was valid at the time now.
+func VerifyDetached(text, signature []byte, keys Keys, now time.Time) error {
+	if bytes.HasPrefix(bytes.TrimSpace(signature), []byte("-----BEGIN PGP")) {
+		block, err := armor.Decode(bytes.NewReader(signature))
+		if err == nil && block.Type != openpgp.SignatureType {
+			err = fmt.Errorf("it is a %s", block.Type)
+		}
+		if err == nil {
+			signature, err = io.ReadAll(block.Body)
+		}
+		if err != nil {
+			return fmt.Errorf("read the signature: %w", err)
+		}
+	}
+	return check(text, signature, keys, now)
+}
+
+// check checks a signature that is not armoured.
+func check(text, signature []byte, keys Keys, now time.Time) error {
+	config := &packet.Config{Time: func() time.Time { return now }}
+	if _, err := openpgp.CheckDetachedSignature(keys, bytes.NewReader(text), bytes.NewReader(signature), config); err != nil {
+		return fmt.Errorf("bad signature: %w", err)
+	}
+	return nil
 }
 
 // Signer signs with a secret key.

@@ -22,6 +22,10 @@ const maxRelease = 8 << 20
 // archive (package debian-archive-keyring).
 const DebianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
+// ubuntuKeyring is where Ubuntu keeps the keys of its archive (package
+// ubuntu-keyring).
+const ubuntuKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+
 // Suite names one suite of an apt repository.
 type Suite struct {
 	Mirror  string // base URL
@@ -46,15 +50,15 @@ func (f *Fetcher) Release(ctx context.Context, s Suite, now time.Time) (pin.Pin,
 
 // release fetches and verifies the suite's InRelease.
 func (f *Fetcher) release(ctx context.Context, s Suite, now time.Time) (release, error) {
-	keyring, err := readKeyring(s.Keyring)
-	if err != nil {
-		return release{}, err
-	}
 	address := join(s.Mirror, "dists/"+s.Name+"/InRelease")
 	text, err := f.Get(ctx, address, maxRelease)
 	if errors.Is(err, ErrNotFound) {
 		return release{}, fmt.Errorf("%w; does the mirror carry the suite %q?", err, s.Name)
 	}
+	if err != nil {
+		return release{}, err
+	}
+	keyring, err := readKeyring(s.Keyring)
 	if err != nil {
 		return release{}, err
 	}

@@ -28,6 +28,8 @@ type Fetcher struct {
 	// seconds if zero. There is no limit on a transfer that goes on.
 	Stall time.Duration
 	Sink  event.Sink
+
+	transport http.RoundTripper // that of net/http if nil
 }
 
 // ErrNotFound is wrapped by the error of a fetch whose server says 404 or 410,
@@ -36,6 +38,9 @@ var ErrNotFound = errors.New("not found")
 
 // errUnreachable is wrapped by the error of a fetch that no server answered.
 var errUnreachable = errors.New("no answer")
+
+// errDowngraded is the cause of a redirect that was not followed.
+var errDowngraded = errors.New("redirected from https to http, where anybody can change what comes; give the address of a mirror with https throughout")
 
 // errStalled is the cause of a transfer that was given up.
 var errStalled = errors.New("the server sent nothing for too long")
@@ -173,7 +178,12 @@ func (f *Fetcher) openHTTP(ctx context.Context, address string, offset int64) (*
 	if offset > 0 {
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	response, err := http.DefaultClient.Do(request)
+	client := http.Client{Transport: f.transport, CheckRedirect: follow}
+	response, err := client.Do(request)
+	if errors.Is(err, errDowngraded) {
+		stop()
+		return nil, 0, fmt.Errorf("fetch %s: %w", address, plainer(ctx, err))
+	}
 	if err != nil {
 		stop()
 		return nil, 0, fmt.Errorf("fetch %s: %w: %w", address, errUnreachable, plainer(ctx, err))
@@ -190,6 +200,18 @@ func (f *Fetcher) openHTTP(ctx context.Context, address string, offset int64) (*
 		touch:      func() { timer.Reset(stall) },
 		stop:       stop,
 	}, start, nil
+}
+
+// follow decides about a redirect. What came by HTTPS may vouch for itself, so it
+// must not have come by HTTP on its last way.
+func follow(to *http.Request, via []*http.Request) error {
+	switch from := via[len(via)-1].URL; {
+	case from.Scheme == "https" && to.URL.Scheme != "https":
+		return fmt.Errorf("%w (%s)", errDowngraded, to.URL)
+	case len(via) >= 10:
+		return errors.New("redirected too often")
+	}
+	return nil
 }
 
 // accept checks the status and tells where the body starts.

@@ -25,11 +25,18 @@ type installerArchive struct {
 
 func (a *installerArchive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if text, ok := a.files[strings.TrimPrefix(r.URL.Path, "/")]; ok {
+		if text == notThere {
+			http.NotFound(w, r)
+			return
+		}
 		fmt.Fprint(w, text)
 		return
 	}
 	a.archive.ServeHTTP(w, r)
 }
+
+// notThere is the text of a file that is missing.
+const notThere = "404"
 
 const (
 	images  = "debian/dists/bookworm/main/installer-amd64/current/images/"
@@ -72,16 +79,22 @@ func TestInstaller(t *testing.T) {
 		want      string // "" is success
 		archive   string // what the archive's pin names
 	}{
-		"debian":                       {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/"}, nil, "", "/debian/dists/bookworm/InRelease"},
-		"below":                        {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/current/images"}, nil, "", "/debian/dists/bookworm/InRelease"},
-		"with checksums that agree":    {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64", Kernel: kernel.Checksum(), Initrd: initrd.Checksum()}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"debian": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/"}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"below":  {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/current/images"}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"with checksums that agree": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64", Kernel: kernel.Checksum(), Initrd: initrd.Checksum()}, func(a *installerArchive) {
+			a.release, a.raw, a.keyring = "not asked for", true, "/no/such/keys"
+		}, "", "/images/SHA256SUMS"},
+		"with one that agrees":         {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64", Kernel: kernel.Checksum()}, nil, "", "/debian/dists/bookworm/InRelease"},
 		"with a checksum that differs": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64", Kernel: wrong}, nil, "the definition gives", ""},
 		"a list that was changed": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64"}, func(a *installerArchive) {
 			a.files[images+"SHA256SUMS"] += "\n"
 		}, "does not match its digest", ""},
 		"a list that is not listed": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64"}, func(a *installerArchive) {
 			a.release = "Codename: bookworm\n"
-		}, "does not list main/installer-amd64/current/images/SHA256SUMS", ""},
+		}, "nothing signed vouches for", ""},
+		"no keyring": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64"}, func(a *installerArchive) {
+			a.keyring = "/no/such/keys"
+		}, "read the archive's keys", ""},
 		"a list without a signature": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64"}, func(a *installerArchive) {
 			a.raw = true
 		}, "not a clear-signed text", ""},
@@ -91,7 +104,8 @@ func TestInstaller(t *testing.T) {
 		"a tree in no archive":      {Installer{Kind: "preseed", Location: "/bare"}, nil, "give kernel_checksum and initrd_checksum", ""},
 		"the same, with checksums":  {Installer{Kind: "preseed", Location: "/bare", Kernel: kernel.Checksum(), Initrd: initrd.Checksum()}, nil, "", ""},
 		"the same, with wrong ones": {Installer{Kind: "preseed", Location: "/bare", Kernel: kernel.Checksum(), Initrd: wrong}, nil, "does not match its digest", ""},
-		"anaconda":                  {Installer{Kind: "kickstart", Location: "/os/"}, nil, "", "/os/.treeinfo"},
+		"anaconda":                  {Installer{Kind: "kickstart", Location: "/os/"}, nil, "/os/.treeinfo: give kernel_checksum and initrd_checksum, or an https address", ""},
+		"anaconda, with checksums":  {Installer{Kind: "kickstart", Location: "/os/", Kernel: kernel.Checksum(), Initrd: initrd.Checksum()}, nil, "", "/os/.treeinfo"},
 		"the wrong kind":            {Installer{Kind: "autoyast", Location: "/os"}, nil, `for install "kickstart"`, ""},
 		"nothing at all":            {Installer{Kind: "kickstart", Location: "/nowhere"}, nil, "no installer was found", ""},
 	} {

@@ -74,8 +74,9 @@ func findDebian(location string, files Files) (Tree, []string, error) {
 	}
 	if !there {
 		t.Document = ""
+	} else {
+		t.Text, t.Signature = text, t.Document+".gpg"
 	}
-	t.Text = text
 	t.take(p, sums(text, images))
 	return t, nil, nil
 }

@@ -36,7 +36,7 @@ func findSUSE(location string, files Files) (Tree, []string, error) {
 			return Tree{}, nil, err
 		}
 		if there {
-			t.Document, t.Text, all = document.name, text, document.parse(text)
+			t.Document, t.Text, t.Signature, all = document.name, text, document.name+".asc", document.parse(text)
 			break
 		}
 	}

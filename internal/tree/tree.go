@@ -53,6 +53,9 @@ type Tree struct {
 	// there is none.
 	Document string
 	Text     []byte
+	// Where a signature of the document lies, if there is one; "" in layouts that
+	// have none.
+	Signature string
 }
 
 const (
