@@ -234,3 +234,20 @@ func TestPinsThatALookDoesNotFindAreGone(t *testing.T) {
 		t.Errorf("%+v is left", p)
 	}
 }
+
+// The addresses in the lock are those that were asked for, escapes and all.
+func TestPinsHaveAddressesThatCanBeFetched(t *testing.T) {
+	a, server := newInstallerArchive(t)
+	const name = "a b/vmlinuz+ü"
+	a.files["os/"+name] = "a kernel"
+	a.files["os/.treeinfo"] = strings.ReplaceAll(a.files["os/.treeinfo"], "vmlinuz", name)
+	i := Installer{Kind: "kickstart", Location: server.URL + "/os", Kernel: digest.Of([]byte("a kernel")).Checksum(), Initrd: digest.Of([]byte("an initrd")).Checksum()}
+	f := &Fetcher{}
+	pins, err := f.Installer(context.Background(), i, a.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := f.Get(context.Background(), pins[0].URL, 100); err != nil || string(text) != "a kernel" || strings.Contains(pins[0].URL, " ") {
+		t.Errorf("%s: %q, %v", pins[0].URL, text, err)
+	}
+}

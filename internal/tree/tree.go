@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"unicode"
 
 	"herdbook/internal/digest"
 )
@@ -159,10 +160,11 @@ func read(files Files, name string, limit int64) (text []byte, there bool, err e
 	return text, err == nil, err
 }
 
-// inside makes a path of untrusted text that stays in the tree; "" if it does not.
+// inside makes a path of untrusted text that stays in the tree, and would still do
+// so behind a base address; "" if it does not.
 func inside(name string) string {
 	name = path.Clean(strings.TrimPrefix(name, "./"))
-	if !fs.ValidPath(name) || name == "." {
+	if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, `%?#\`) || strings.ContainsFunc(name, unicode.IsControl) {
 		return ""
 	}
 	return name

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -175,6 +177,7 @@ func TestAWrongTreeIsNamed(t *testing.T) {
 		"a kernel alone":           {Casper, memory{"casper/vmlinuz": ""}, "no casper/initrd"},
 		"a server that is down":    {Debian, memory{"linux": "broken"}, "no answer"},
 		"a kernel outside":         {Anaconda, memory{".treeinfo": "[general]\narch=x\n[images-x]\nkernel=../../etc/shadow\ninitrd=i\n"}, "no kernel and initrd within the tree"},
+		"a kernel elsewhere":       {Anaconda, memory{".treeinfo": "[general]\narch=x\n[images-x]\nkernel=%2e%2e/x\ninitrd=i\n"}, "no kernel and initrd within the tree"},
 		"a treeinfo of nothing":    {Anaconda, memory{".treeinfo": "\xff\x00[[["}, "images-"},
 		"a treeinfo that is large": {Anaconda, memory{".treeinfo": strings.Repeat("x", maxInfo+1)}, "too large"},
 	} {
@@ -209,6 +212,29 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+func TestInside(t *testing.T) {
+	for name, want := range map[string]string{
+		"./a/b": "a/b", "a/./b/../c": "a/c", "a b/ü+~:@&=c": "a b/ü+~:@&=c", "": "", ".": "", "..": "", "/a": "", "../a": "", "a/../../b": "",
+		"%2e%2e/a": "", "a?b": "", "a#b": "", `..\a`: "", "a\nb": "", "a\x7f": "", "a\u0085b": "", "\xff": "",
+	} {
+		if got := inside(name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// belowBase checks that the address made of a path is that path's below its base,
+// whether it is escaped or not.
+func belowBase(t *testing.T, name string) {
+	t.Helper()
+	for _, text := range []string{name, (&url.URL{Path: name}).EscapedPath()} {
+		u, err := url.Parse("http://mirror.invalid/base/" + text)
+		if err != nil || u.Host != "mirror.invalid" || path.Clean(u.Path) != "/base/"+name || u.RawQuery+u.Fragment != "" {
+			t.Errorf("%q leads to %v, %v", name, u, err)
+		}
+	}
+}
+
 // Whatever a tree says, it names nothing outside of itself.
 func FuzzFind(f *testing.F) {
 	for name, e := range examples() {
@@ -228,6 +254,7 @@ func FuzzFind(f *testing.F) {
 			if !fs.ValidPath(file.Path) || file.Path == "." {
 				t.Errorf("%q is no path in a tree", file.Path)
 			}
+			belowBase(t, file.Path)
 			if _, err := digest.Parse(string(file.Digest)); file.Digest != "" && err != nil {
 				t.Error(err)
 			}
