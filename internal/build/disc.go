@@ -35,7 +35,7 @@ func bootFiles(disc, kind, dir string) (o origin, err error) {
 		return o, fmt.Errorf("%s: %w", disc, err)
 	}
 	t, err := tree.Find(tree.For(kind), disc, discFiles{d})
-	if err != nil {
+	if err = errors.Join(err, t.Runs()); err != nil {
 		return o, fmt.Errorf("find the installer on %s: %w", disc, err)
 	}
 	o = origin{kernel: filepath.Join(dir, "kernel"), initrd: filepath.Join(dir, "initrd"), disc: disc, volume: d.Volume()}

@@ -44,6 +44,9 @@ func (f *Fetcher) Installer(ctx context.Context, i Installer, now time.Time) ([]
 
 func (f *Fetcher) installer(ctx context.Context, i Installer, now time.Time) ([]pin.Pin, error) {
 	t, err := tree.Find(tree.For(i.Kind), i.Location, treeFiles{ctx, f, i.Location})
+	if err == nil {
+		err = t.Runs()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -106,8 +106,11 @@ func TestInstaller(t *testing.T) {
 		"the same, with wrong ones": {Installer{Kind: "preseed", Location: "/bare", Kernel: kernel.Checksum(), Initrd: wrong}, nil, "does not match its digest", ""},
 		"anaconda":                  {Installer{Kind: "kickstart", Location: "/os/"}, nil, "/os/.treeinfo: give kernel_checksum and initrd_checksum, or an https address", ""},
 		"anaconda, with checksums":  {Installer{Kind: "kickstart", Location: "/os/", Kernel: kernel.Checksum(), Initrd: initrd.Checksum()}, nil, "", "/os/.treeinfo"},
-		"the wrong kind":            {Installer{Kind: "autoyast", Location: "/os"}, nil, `for install "kickstart"`, ""},
-		"nothing at all":            {Installer{Kind: "kickstart", Location: "/nowhere"}, nil, "no installer was found", ""},
+		"another machine's": {Installer{Kind: "kickstart", Location: "/os"}, func(a *installerArchive) {
+			a.files["os/.treeinfo"] = strings.ReplaceAll(a.files["os/.treeinfo"], "x86_64", "aarch64")
+		}, "the tree is for aarch64; herdbook's machines are x86_64", ""},
+		"the wrong kind": {Installer{Kind: "autoyast", Location: "/os"}, nil, `for install "kickstart"`, ""},
+		"nothing at all": {Installer{Kind: "kickstart", Location: "/nowhere"}, nil, "no installer was found", ""},
 	} {
 		a, server := newInstallerArchive(t)
 		if c.change != nil {

@@ -95,10 +95,17 @@ func findCasper(files Files) (Tree, []string, error) {
 	if err != nil || p == (pair{}) {
 		return Tree{}, looked, err
 	}
-	t := Tree{Kind: Casper, Arch: "amd64"}
+	t := Tree{Kind: Casper}
 	t.take(p, nil)
-	return t, nil, t.discInfo(files)
+	err = t.discInfo(files)
+	if m := released.FindStringSubmatch(t.Name); m != nil {
+		t.Arch = m[1]
+	}
+	return t, nil, err
 }
+
+// released is where a disc of Ubuntu's tells its architecture.
+var released = regexp.MustCompile(` Release ([a-z0-9]+)\b`)
 
 // archive is where an installer's tree lies in an archive of packages.
 var archive = regexp.MustCompile(`^(.*)/dists/([^/]+)/(main/installer-[a-z0-9]+)(?:/(.*))?$`)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -48,7 +49,7 @@ type File struct {
 type Tree struct {
 	Kind           Kind
 	Name           string // what it calls itself, such as "AlmaLinux 9.5"; may be empty
-	Arch           string // in the distribution's own words
+	Arch           string // in the distribution's own words; may be empty
 	Kernel, Initrd File
 	// The document that tells the digests, with its bytes as they were read; "" if
 	// there is none.
@@ -57,6 +58,14 @@ type Tree struct {
 	// Where a signature of the document lies, if there is one; "" in layouts that
 	// have none.
 	Signature string
+}
+
+// Runs tells, as an error, if herdbook's machines cannot start what is in the tree.
+func (t Tree) Runs() error {
+	if t.Arch == "" || slices.Contains([]string{"amd64", "x86_64", "i386", "i486", "i586", "i686"}, t.Arch) {
+		return nil
+	}
+	return fmt.Errorf("the tree is for %s; herdbook's machines are x86_64", t.Arch)
 }
 
 const (

@@ -212,6 +212,18 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+func TestRuns(t *testing.T) {
+	for arch, want := range map[string]bool{"amd64": true, "x86_64": true, "i386": true, "i586": true, "": true, "aarch64": false, "arm64": false, "ppc64le": false, "s390x": false} {
+		if err := (Tree{Arch: arch}).Runs(); (err == nil) != want || err != nil && err.Error() != "the tree is for "+arch+"; herdbook's machines are x86_64" {
+			t.Errorf("%s: %v", arch, err)
+		}
+	}
+	arm := memory{".disk/info": "Ubuntu-Server 24.04.1 LTS \"Noble Numbat\" - Release arm64 (20240827)\n", "casper/vmlinuz": "k", "casper/initrd": "i"}
+	if found, err := Find(Casper, "", arm); err != nil || found.Arch != "arm64" {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
 func TestInside(t *testing.T) {
 	for name, want := range map[string]string{
 		"./a/b": "a/b", "a/./b/../c": "a/c", "a b/ü+~:@&=c": "a b/ü+~:@&=c", "": "", ".": "", "..": "", "/a": "", "../a": "", "a/../../b": "",
