@@ -73,11 +73,15 @@ func (i ini) digests() map[string]digest.Digest {
 }
 
 // findAnaconda follows a treeinfo (productmd's format of it; the older ones have
-// the same keys): the kernel is told in the section images-ARCH.
+// the same keys): the kernel is told in the section images-ARCH. Without one it
+// looks for a disc that boots the installer.
 func findAnaconda(files Files) (Tree, []string, error) {
 	name, text, info, err := readTreeinfo(files)
-	if err != nil || name == "" {
-		return Tree{}, []string{".treeinfo", "treeinfo"}, err
+	if err == nil && name == "" {
+		return findNetinst(files)
+	}
+	if err != nil {
+		return Tree{}, nil, err
 	}
 	family := info["general"]["family"] + " " + info["release"]["name"]
 	if strings.Contains(strings.ToLower(family), "suse") {
@@ -95,4 +99,21 @@ func findAnaconda(files Files) (Tree, []string, error) {
 	t := Tree{Kind: Anaconda, Name: info.called(), Arch: arch, Document: name, Text: text}
 	t.take(p, info.digests())
 	return t, nil, nil
+}
+
+// findNetinst looks for the kernel of a disc that only boots the installer
+// (boot.iso, netinst): it has no treeinfo. Its .discinfo has a line each for the
+// time, the name and the architecture.
+func findNetinst(files Files) (Tree, []string, error) {
+	p, looked, err := first(files, []pair{{"images/pxeboot/vmlinuz", "images/pxeboot/initrd.img"}})
+	if err != nil || p == (pair{}) {
+		return Tree{}, append([]string{".treeinfo", "treeinfo"}, looked...), err
+	}
+	text, _, err := read(files, ".discinfo", maxInfo)
+	t := Tree{Kind: Anaconda}
+	if lines := strings.Split(string(text), "\n"); len(lines) >= 3 {
+		t.Name, t.Arch = strings.TrimSpace(lines[1]), strings.TrimSpace(lines[2])
+	}
+	t.take(p, nil)
+	return t, nil, err
 }
