@@ -49,7 +49,9 @@ type Part string
 
 // The parts.
 const (
-	Archive Part = "archive" // the document by which the state of the packages is known
+	// Archive is what tells one state of the tree from another: the index of its
+	// packages (InRelease, repomd.xml), else the list of the tree's checksums.
+	Archive Part = "archive"
 	Kernel  Part = "kernel"
 	Initrd  Part = "initrd"
 )

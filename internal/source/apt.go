@@ -15,7 +15,7 @@ import (
 	"herdbook/internal/signed"
 )
 
-// maxRelease bounds an InRelease file, in bytes; Debian's have 150 KiB.
+// maxRelease bounds an index of packages, in bytes; Debian's InRelease have 150 KiB.
 const maxRelease = 8 << 20
 
 // DebianKeyring is where Debian and its descendants keep the keys of Debian's

@@ -30,8 +30,8 @@ func (i Installer) PinNames() []string {
 	}
 }
 
-// Installer finds kernel and initrd of a tree and pins them, with the document by
-// which the tree is known. Their digests are those that the definition gives, or
+// Installer finds kernel and initrd of a tree and pins them, with what the state of
+// the tree is known by. Their digests are those that the definition gives, or
 // that the tree's document tells if something vouches for it (see vouch); on this
 // machine, in a tree without a document, those of the files as they are.
 func (f *Fetcher) Installer(ctx context.Context, i Installer, now time.Time) ([]pin.Pin, error) {
@@ -51,6 +51,9 @@ func (f *Fetcher) installer(ctx context.Context, i Installer, now time.Time) ([]
 		return nil, err
 	}
 	archive, err := f.vouch(ctx, i, t, now)
+	if err == nil && t.Kind != tree.Debian {
+		archive, err = f.repository(ctx, i, archive)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +73,19 @@ func (f *Fetcher) installer(ctx context.Context, i Installer, now time.Time) ([]
 		pins = pins[:2]
 	}
 	return pins, nil
+}
+
+// repository is the pin of the index of packages in a tree that is a repository
+// itself, as Red Hat's and SUSE's are: it follows every package, which the tree's
+// document does not. Nobody vouches for it, as it only decides when an image is made
+// anew. Where there is none, the tree is known otherwise.
+func (f *Fetcher) repository(ctx context.Context, i Installer, otherwise pin.Pin) (pin.Pin, error) {
+	address := within(i.Location, "repodata/repomd.xml")
+	text, err := f.Get(ctx, address, maxRelease)
+	if errors.Is(err, ErrNotFound) {
+		return otherwise, nil
+	}
+	return pin.Pin{URL: address, Digest: digest.Of(text)}, err
 }
 
 // part pins a file by what the tree tells of it, what the definition gives, or,

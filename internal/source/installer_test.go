@@ -148,6 +148,8 @@ func checkPins(t *testing.T, name string, i Installer, pins []pin.Pin, archive s
 	}
 	if p := got[pin.InstallerName(i.Location, pin.Archive)]; !strings.HasSuffix(p.URL, archive) {
 		t.Errorf("%s: the archive is %+v", name, p)
+	} else if dated := strings.HasSuffix(p.URL, "/InRelease"); dated != (p.Dated != "") {
+		t.Errorf("%s: the archive is dated %q", name, p.Dated)
 	}
 	for _, known := range slices.Sorted(maps.Keys(got)) {
 		if !slices.Contains(i.PinNames(), known) {

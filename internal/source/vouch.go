@@ -19,7 +19,7 @@ import (
 const maxSignature = 64 << 10
 
 // vouch makes sure of the digests that a tree's document tells, and returns the pin
-// of what the tree is known by, which is empty if there is nothing. In this order:
+// of the document or of what lists it, which is empty if there is none. In this order:
 //
 //   - Checksums for both files in the definition need nobody else.
 //   - The signed Release of a Debian tree's suite lists the document.

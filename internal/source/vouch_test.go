@@ -46,7 +46,7 @@ func (a *installerArchive) ubuntu() {
 func TestVouch(t *testing.T) {
 	const debian = "/debian/dists/bookworm/main/installer-amd64"
 	other := newArchive(t)
-	unlisted := func(a *installerArchive) { a.release = "Codename: bookworm\n" }
+	unlisted := func(a *installerArchive) { a.release = "Codename: bookworm\nDate: Sat, 06 Sep 2025 11:22:40 UTC\n" }
 	type change = func(*installerArchive)
 	signBy := func(key func(*installerArchive) *archive, document, suffix string) change {
 		return func(a *installerArchive) { a.files[document+suffix] = key(a).sign(t, a.files[document]) }
@@ -69,6 +69,9 @@ func TestVouch(t *testing.T) {
 		"no keys for a signature":   {Installer{Kind: "preseed", Location: debian, Keyring: "/no/such/keys"}, false, []change{unreleased, signBy(own, images+"SHA256SUMS", ".gpg")}, "read the archive's keys", ""},
 		"keys that nobody needs":    {Installer{Kind: "preseed", Location: debian, Keyring: "/no/such/keys"}, true, []change{unreleased}, "", "/images/SHA256SUMS"},
 		"anaconda by HTTPS":         {Installer{Kind: "kickstart", Location: "/os"}, true, nil, "", "/os/.treeinfo"},
+		"anaconda's packages":       {Installer{Kind: "kickstart", Location: "/os"}, true, []change{packages("os")}, "", "/os/repodata/repomd.xml"},
+		"suse's packages":           {Installer{Kind: "autoyast", Location: "/suse"}, true, []change{packages("suse")}, "", "/suse/repodata/repomd.xml"},
+		"packages vouch not":        {Installer{Kind: "kickstart", Location: "/os"}, false, []change{packages("os")}, "nothing signed vouches for", ""},
 		"weak sums by HTTPS":        {Installer{Kind: "kickstart", Location: "/os"}, true, []change{weak}, "/os/vmlinuz: give kernel_checksum and initrd_checksum", ""},
 		"suse, signed":              {Installer{Kind: "autoyast", Location: "/suse"}, false, []change{signBy(own, "suse/CHECKSUMS", ".asc")}, "", "/suse/CHECKSUMS"},
 		"suse, signed by another":   {Installer{Kind: "autoyast", Location: "/suse"}, true, []change{signBy(foreign, "suse/CHECKSUMS", ".asc")}, "bad signature", ""},
@@ -110,6 +113,11 @@ func TestVouch(t *testing.T) {
 
 // unreleased takes the suite's Release away.
 func unreleased(a *installerArchive) { a.files["debian/dists/bookworm/InRelease"] = notThere }
+
+// packages adds an index of packages to a tree.
+func packages(tree string) func(*installerArchive) {
+	return func(a *installerArchive) { a.files[tree+"/repodata/repomd.xml"] = "<repomd/>" }
+}
 
 // weak makes the checksums of a treeinfo such as nobody trusts any more.
 func weak(a *installerArchive) {

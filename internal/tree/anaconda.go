@@ -94,7 +94,7 @@ func findAnaconda(files Files) (Tree, []string, error) {
 	images := info["images-"+arch]
 	p := pair{inside(images["kernel"]), inside(images["initrd"])}
 	if p.kernel == "" || p.initrd == "" {
-		return Tree{}, nil, fmt.Errorf("read %s: its section images-%s tells no kernel and initrd within the tree", name, arch)
+		return Tree{}, nil, fmt.Errorf("read %s: its section images-%s tells no kernel and initrd within the tree", name, plain(arch))
 	}
 	t := Tree{Kind: Anaconda, Name: info.called(), Arch: arch, Document: name, Text: text}
 	t.take(p, info.digests())

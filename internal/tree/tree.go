@@ -48,7 +48,7 @@ type File struct {
 // Tree is what was found out.
 type Tree struct {
 	Kind           Kind
-	Name           string // what it calls itself, such as "AlmaLinux 9.5"; may be empty
+	Name           string // what it calls itself, such as "AlmaLinux 9.5", fit to be shown; may be empty
 	Arch           string // in the distribution's own words; may be empty
 	Kernel, Initrd File
 	// The document that tells the digests, with its bytes as they were read; "" if
@@ -106,6 +106,12 @@ func absent(looked []string) string {
 
 // find returns an empty tree if there is none, and where it has looked.
 func find(kind Kind, location string, files Files) (Tree, []string, error) {
+	t, looked, err := layout(kind, location, files)
+	t.Name, t.Arch = plain(t.Name), plain(t.Arch)
+	return t, looked, err
+}
+
+func layout(kind Kind, location string, files Files) (Tree, []string, error) {
 	switch kind {
 	case Debian:
 		return findDebian(location, files)
@@ -134,6 +140,21 @@ func describe(t Tree) string {
 		return t.Name
 	}
 	return string(t.Kind)
+}
+
+// plain makes untrusted text fit to be shown: on one line, and not a long one.
+func plain(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
+	const most = 100
+	if runes := []rune(text); len(runes) > most {
+		text = string(runes[:most])
+	}
+	return text
 }
 
 // pair is a kernel and an initrd where a layout has them.

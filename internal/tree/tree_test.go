@@ -227,6 +227,21 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+func TestPlain(t *testing.T) {
+	for text, want := range map[string]string{
+		"Fedora 41": "Fedora 41", "Débian \"x\"": "Débian \"x\"", "a\x1b[31mb\n\tc\u202e\u0085": "a[31mbc", strings.Repeat("ü", 101): strings.Repeat("ü", 100),
+	} {
+		if got := plain(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	info := strings.ReplaceAll(treeinfo("Fedora", "Fed\x1bora", "41"), "x86_64", "x86\x07_64")
+	found, err := Find(Anaconda, "", examples()["fedora"].files.with(memory{".treeinfo": info}))
+	if err != nil || found.Name != "Fedora 41" || found.Arch != "x86_64" {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
 func TestInside(t *testing.T) {
 	for name, want := range map[string]string{
 		"./a/b": "a/b", "a/./b/../c": "a/c", "a b/ü+~:@&=c": "a b/ü+~:@&=c", "": "", ".": "", "..": "", "/a": "", "../a": "", "a/../../b": "",
@@ -270,6 +285,9 @@ func FuzzFind(f *testing.F) {
 				t.Errorf("%q is no path in a tree", file.Path)
 			}
 			belowBase(t, file.Path)
+			if plain(found.Name) != found.Name || plain(found.Arch) != found.Arch {
+				t.Errorf("it calls itself %q, for %q", found.Name, found.Arch)
+			}
 			if _, err := digest.Parse(string(file.Digest)); file.Digest != "" && err != nil {
 				t.Error(err)
 			}
