@@ -43,7 +43,9 @@ func (f *Fetcher) Installer(ctx context.Context, i Installer, now time.Time) ([]
 }
 
 func (f *Fetcher) installer(ctx context.Context, i Installer, now time.Time) ([]pin.Pin, error) {
-	t, err := tree.Find(tree.For(i.Kind), i.Location, treeFiles{ctx, f, i.Location})
+	names, location := i.PinNames(), i.Location
+	i.Location = tree.Root(location)
+	t, err := tree.Find(tree.For(i.Kind), location, treeFiles{ctx, f, i.Location})
 	if err == nil {
 		err = t.Runs()
 	}
@@ -66,7 +68,7 @@ func (f *Fetcher) installer(ctx context.Context, i Installer, now time.Time) ([]
 		return nil, fmt.Errorf("pin the initrd: %w", err)
 	}
 	pins := []pin.Pin{kernel, initrd, archive}
-	for n, name := range i.PinNames() {
+	for n, name := range names {
 		pins[n].Name = name
 	}
 	if archive.URL == "" {

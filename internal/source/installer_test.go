@@ -15,6 +15,7 @@ import (
 
 	"herdbook/internal/digest"
 	"herdbook/internal/pin"
+	"herdbook/internal/tree"
 )
 
 // installerArchive is an archive that holds trees of installers, too.
@@ -79,8 +80,10 @@ func TestInstaller(t *testing.T) {
 		want      string // "" is success
 		archive   string // what the archive's pin names
 	}{
-		"debian": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/"}, nil, "", "/debian/dists/bookworm/InRelease"},
-		"below":  {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/current/images"}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"debian":                   {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/"}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"below":                    {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/current/images"}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"within netboot":           {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/current/images/netboot/"}, nil, "", "/debian/dists/bookworm/InRelease"},
+		"the files' own directory": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64/current/images/netboot/debian-installer/amd64"}, nil, "", "/debian/dists/bookworm/InRelease"},
 		"with checksums that agree": {Installer{Kind: "preseed", Location: "/debian/dists/bookworm/main/installer-amd64", Kernel: kernel.Checksum(), Initrd: initrd.Checksum()}, func(a *installerArchive) {
 			a.release, a.raw, a.keyring = "not asked for", true, "/no/such/keys"
 		}, "", "/images/SHA256SUMS"},
@@ -142,7 +145,7 @@ func checkPins(t *testing.T, name string, i Installer, pins []pin.Pin, archive s
 		got[p.Name] = p
 	}
 	for part, text := range map[pin.Part]string{pin.Kernel: "a kernel", pin.Initrd: "an initrd"} {
-		if p := got[pin.InstallerName(i.Location, part)]; p.Digest != digest.Of([]byte(text)) || !strings.HasPrefix(p.URL, strings.TrimRight(i.Location, "/")) {
+		if p := got[pin.InstallerName(i.Location, part)]; p.Digest != digest.Of([]byte(text)) || !strings.HasPrefix(p.URL, strings.TrimRight(tree.Root(i.Location), "/")) {
 			t.Errorf("%s: the %s is %+v", name, part, p)
 		}
 	}

@@ -125,3 +125,15 @@ func Archive(location string) (mirror, suite, root string, ok bool) {
 	u.Path, u.RawPath = m[1], ""
 	return strings.TrimRight(u.String(), "/"), m[2], path.Join(m[3], m[4]), true
 }
+
+// netboot is the directory within a Debian installer's tree that people take for the
+// tree: the list of checksums lies beside it.
+var netboot = regexp.MustCompile(`^(.*images)/netboot(?:/(?:(?:debian|ubuntu)-installer(?:/[^/]*)?/?)?)?$`)
+
+// Root is the address of the tree that a location lies in.
+func Root(location string) string {
+	if m := netboot.FindStringSubmatch(location); m != nil {
+		return m[1]
+	}
+	return location
+}

@@ -265,6 +265,23 @@ func belowBase(t *testing.T, name string) {
 	}
 }
 
+func TestRoot(t *testing.T) {
+	const images = "http://m.invalid/dists/bookworm/main/installer-amd64/current/images"
+	for location, want := range map[string]string{
+		images: images, images + "/": images + "/", images + "/netboot": images, images + "/netboot/": images,
+		images + "/netboot/debian-installer": images, images + "/netboot/ubuntu-installer/": images, images + "/netboot/debian-installer/amd64/": images,
+		"file:///a/current/legacy-images/netboot/":        "file:///a/current/legacy-images",
+		images + "/netboot/gtk/debian-installer/amd64/":   images + "/netboot/gtk/debian-installer/amd64/",
+		images + "/netboot/debian-installer/amd64/mine/x": images + "/netboot/debian-installer/amd64/mine/x",
+		"http://m.invalid/netboot/":                       "http://m.invalid/netboot/",
+		images + "/netbooted":                             images + "/netbooted",
+	} {
+		if got := Root(location); got != want {
+			t.Errorf("%s: %s, want %s", location, got, want)
+		}
+	}
+}
+
 // Whatever a tree says, it names nothing outside of itself.
 func FuzzFind(f *testing.F) {
 	for name, e := range examples() {
