@@ -114,8 +114,8 @@ func (r *run) origin(ctx context.Context, i definition.Install, dir string, sink
 		}
 		return bootFiles(disc, i.Kind, dir)
 	}
-	if o.kernel, err = media.File(ctx, i.Kernel.URL, i.Kernel.Checksum); err == nil {
-		o.initrd, err = media.File(ctx, i.Initrd.URL, i.Initrd.Checksum)
+	if o.kernel, err = media.Boot(ctx, i.Kernel.URL, i.Kernel.Checksum); err == nil {
+		o.initrd, err = media.Boot(ctx, i.Initrd.URL, i.Initrd.Checksum)
 	}
 	return o, err
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,6 +18,12 @@ import (
 
 	"herdbook/internal/digest"
 	"herdbook/internal/event"
+)
+
+// Limits of what is fetched to be started, in bytes.
+const (
+	maxBoot  = 1 << 30  // a kernel or an initrd
+	maxImage = 64 << 30 // a disc or a disk image
 )
 
 // Fetcher fetches over HTTP(S) and from file: URLs. Its zero value works, with
@@ -39,6 +44,16 @@ var ErrNotFound = errors.New("not found")
 // errUnreachable is wrapped by the error of a fetch that no server answered.
 var errUnreachable = errors.New("no answer")
 
+// errRefused is wrapped by the error of a fetch whose server says 401 or 403, as
+// some do of what is not there.
+var errRefused = errors.New("refused")
+
+// errTooLarge is wrapped by the error of what has more bytes than it may have.
+var errTooLarge = errors.New("too large")
+
+// errRange is wrapped by the error of a fetch that cannot be gone on with.
+var errRange = errors.New("the server cannot go on from there")
+
 // errDowngraded is the cause of a redirect that was not followed.
 var errDowngraded = errors.New("redirected from https to http, where anybody can change what comes; give the address of a mirror with https throughout")
 
@@ -47,33 +62,33 @@ var errStalled = errors.New("the server sent nothing for too long")
 
 // Get returns the bytes at address, at most limit of them.
 func (f *Fetcher) Get(ctx context.Context, address string, limit int64) ([]byte, error) {
-	body, _, err := f.open(ctx, address, 0)
+	body, _, err := f.open(ctx, address, 0, limit)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
-	data, err := io.ReadAll(io.LimitReader(body, limit+1))
+	data, err := io.ReadAll(body)
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", address, err)
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("fetch %s: more than the %d bytes that it may have", address, limit)
 	}
 	return data, nil
 }
 
-// File fetches address to path and verifies it. What an interrupted fetch left
+// File fetches address, at most limit bytes, to path and verifies it. What an interrupted fetch left
 // in path + ".part" is gone on with where the server knows ranges. The file
 // appears whole and verified, or not at all; a download that does not match
 // want is removed, so that the next one starts afresh.
-func (f *Fetcher) File(ctx context.Context, address, path string, want digest.Checksum) error {
+func (f *Fetcher) File(ctx context.Context, address, path string, want digest.Checksum, limit int64) error {
 	part := path + ".part"
 	out, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", address, err)
 	}
 	defer out.Close()
-	if err := f.resume(ctx, address, out); err != nil {
+	if err := f.resume(ctx, address, out, limit); err != nil {
+		if errors.Is(err, errTooLarge) {
+			err = errors.Join(err, os.Remove(part))
+		}
 		return err
 	}
 	if _, err := out.Seek(0, io.SeekStart); err != nil {
@@ -95,13 +110,17 @@ func (f *Fetcher) File(ctx context.Context, address, path string, want digest.Ch
 	return syncDir(filepath.Dir(path))
 }
 
-// resume appends to out what it does not hold yet of address.
-func (f *Fetcher) resume(ctx context.Context, address string, out *os.File) error {
+// resume appends to out what it does not hold yet of address, or begins again if the
+// server cannot go on from there.
+func (f *Fetcher) resume(ctx context.Context, address string, out *os.File, limit int64) error {
 	have, err := out.Seek(0, io.SeekEnd)
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", address, err)
 	}
-	body, start, err := f.open(ctx, address, have)
+	body, start, err := f.open(ctx, address, have, limit)
+	if errors.Is(err, errRange) {
+		body, start, err = f.open(ctx, address, 0, limit)
+	}
 	if err != nil {
 		return err
 	}
@@ -119,26 +138,40 @@ func (f *Fetcher) resume(ctx context.Context, address string, out *os.File) erro
 		total = start + body.length
 	}
 	w := &progress{w: out, done: start, total: total, sink: f.Sink}
-	if _, err := io.Copy(w, body); err != nil {
+	_, err = io.Copy(w, body)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return fmt.Errorf("fetch %s: %w", address, err)
+	case err != nil:
 		return fmt.Errorf("fetch %s: after %d bytes: %w; run the command again to go on from there", address, w.done, err)
 	}
 	return nil
 }
 
 // open asks for address from byte offset on. The second result is the offset
-// that the body really starts at: 0 if the server knows no ranges.
-func (f *Fetcher) open(ctx context.Context, address string, offset int64) (*body, int64, error) {
+// that the body really starts at: 0 if the server knows no ranges. What has more
+// than limit bytes in all is an error, of open or of a read.
+func (f *Fetcher) open(ctx context.Context, address string, offset, limit int64) (b *body, start int64, err error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, 0, fmt.Errorf("fetch %q: not a URL: %w", address, err)
 	}
 	switch u.Scheme {
 	case "file":
-		return openFile(u, offset)
+		b, start, err = openFile(u, offset)
 	case "http", "https":
-		return f.openHTTP(ctx, address, offset)
+		b, start, err = f.openHTTP(ctx, address, offset)
+	default:
+		err = fmt.Errorf("fetch %q: only http:, https: and file: addresses are known", address)
 	}
-	return nil, 0, fmt.Errorf("fetch %q: only http:, https: and file: addresses are known", address)
+	if err != nil {
+		return nil, 0, err
+	}
+	b.limit, b.left = limit, limit-start
+	if b.length > b.left {
+		return nil, 0, errors.Join(fmt.Errorf("fetch %s: %w", address, b.tooLarge()), b.Close())
+	}
+	return b, start, nil
 }
 
 func openFile(u *url.URL, offset int64) (*body, int64, error) {
@@ -160,115 +193,22 @@ func openFile(u *url.URL, offset int64) (*body, int64, error) {
 	return &body{ReadCloser: file, length: info.Size() - offset, touch: func() {}}, offset, nil
 }
 
-func (f *Fetcher) openHTTP(ctx context.Context, address string, offset int64) (*body, int64, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stall := f.Stall
-	if stall == 0 {
-		stall = 30 * time.Second
-	}
-	timer := time.AfterFunc(stall, func() { cancel(errStalled) })
-	stop := func() { timer.Stop(); cancel(nil) }
-
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		stop()
-		return nil, 0, fmt.Errorf("fetch %s: %w", address, err)
-	}
-	request.Header.Set("User-Agent", "herdbook")
-	if offset > 0 {
-		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
-	}
-	client := http.Client{Transport: f.transport, CheckRedirect: follow}
-	response, err := client.Do(request)
-	if errors.Is(err, errDowngraded) {
-		stop()
-		return nil, 0, fmt.Errorf("fetch %s: %w", address, plainer(ctx, err))
-	}
-	if err != nil {
-		stop()
-		return nil, 0, fmt.Errorf("fetch %s: %w: %w", address, errUnreachable, plainer(ctx, err))
-	}
-	start, err := accept(response, offset)
-	if err != nil {
-		stop()
-		return nil, 0, errors.Join(fmt.Errorf("fetch %s: %w", address, err), response.Body.Close())
-	}
-	return &body{
-		ReadCloser: response.Body,
-		ctx:        ctx,
-		length:     response.ContentLength,
-		touch:      func() { timer.Reset(stall) },
-		stop:       stop,
-	}, start, nil
-}
-
-// follow decides about a redirect. What came by HTTPS may vouch for itself, so it
-// must not have come by HTTP on its last way.
-func follow(to *http.Request, via []*http.Request) error {
-	switch from := via[len(via)-1].URL; {
-	case from.Scheme == "https" && to.URL.Scheme != "https":
-		return fmt.Errorf("%w (%s)", errDowngraded, to.URL)
-	case len(via) >= 10:
-		return errors.New("redirected too often")
-	}
-	return nil
-}
-
-// accept checks the status and tells where the body starts.
-func accept(response *http.Response, offset int64) (int64, error) {
-	switch response.StatusCode {
-	case http.StatusOK:
-		return 0, nil
-	case http.StatusPartialContent:
-		var start int64
-		if _, err := fmt.Sscanf(response.Header.Get("Content-Range"), "bytes %d-", &start); err != nil || start != offset {
-			return 0, fmt.Errorf("asked for bytes from %d on, got the range %q", offset, response.Header.Get("Content-Range"))
-		}
-		return start, nil
-	case http.StatusRequestedRangeNotSatisfiable:
-		var size int64
-		if _, err := fmt.Sscanf(response.Header.Get("Content-Range"), "bytes */%d", &size); err == nil && size == offset {
-			response.Body = http.NoBody // all of it is there
-			response.ContentLength = 0
-			return offset, nil
-		}
-		return 0, errors.New("the partial download does not fit what the server has; remove it")
-	case http.StatusNotFound, http.StatusGone:
-		return 0, fmt.Errorf("%w: the server says %s", ErrNotFound, response.Status)
-	}
-	if response.StatusCode >= 500 {
-		return 0, fmt.Errorf("%w: the server says %s", errUnreachable, response.Status)
-	}
-	return 0, fmt.Errorf("the server says %s", response.Status)
-}
-
-// plainer puts the reason first that a person can act on.
-func plainer(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
-		return cause
-	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
-		return fmt.Errorf("the name %s cannot be resolved: %s", dns.Name, dns.Err)
-	}
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		return wrapped.Err
-	}
-	return err
-}
-
-// body is a response that fails when it stalls.
+// body is what is fetched. It fails when it stalls, and when it is too large.
 type body struct {
 	io.ReadCloser
 	ctx    context.Context
 	length int64 // of what is left, -1 when unknown
+	limit  int64 // of the whole
+	left   int64 // that may come
 	touch  func()
 	stop   func()
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left+1)])
+	if b.left -= int64(n); b.left < 0 {
+		return 0, b.tooLarge()
+	}
 	if n > 0 {
 		b.touch()
 	}
@@ -283,6 +223,10 @@ func (b *body) Close() error {
 		b.stop()
 	}
 	return b.ReadCloser.Close()
+}
+
+func (b *body) tooLarge() error {
+	return fmt.Errorf("%w: more than the %d bytes that it may have", errTooLarge, b.limit)
 }
 
 // progress reports what passes, a MiB at a time.

@@ -45,12 +45,13 @@ func (f *Fetcher) Installer(ctx context.Context, i Installer, now time.Time) ([]
 func (f *Fetcher) installer(ctx context.Context, i Installer, now time.Time) ([]pin.Pin, error) {
 	names, location := i.PinNames(), i.Location
 	i.Location = tree.Root(location)
-	t, err := tree.Find(tree.For(i.Kind), location, treeFiles{ctx, f, i.Location})
+	files := &treeFiles{ctx: ctx, fetcher: f, base: i.Location}
+	t, err := tree.Find(tree.For(i.Kind), location, files)
 	if err == nil {
 		err = t.Runs()
 	}
 	if err != nil {
-		return nil, err
+		return nil, files.explain(err)
 	}
 	archive, err := f.vouch(ctx, i, t, now)
 	if err == nil && t.Kind != tree.Debian {
@@ -61,11 +62,11 @@ func (f *Fetcher) installer(ctx context.Context, i Installer, now time.Time) ([]
 	}
 	kernel, err := f.part(ctx, within(i.Location, t.Kernel.Path), t.Kernel.Digest, i.Kernel)
 	if err != nil {
-		return nil, fmt.Errorf("pin the kernel: %w", err)
+		return nil, fmt.Errorf("pin the kernel: %w", files.explain(err))
 	}
 	initrd, err := f.part(ctx, within(i.Location, t.Initrd.Path), t.Initrd.Digest, i.Initrd)
 	if err != nil {
-		return nil, fmt.Errorf("pin the initrd: %w", err)
+		return nil, fmt.Errorf("pin the initrd: %w", files.explain(err))
 	}
 	pins := []pin.Pin{kernel, initrd, archive}
 	for n, name := range names {
@@ -84,7 +85,7 @@ func (f *Fetcher) installer(ctx context.Context, i Installer, now time.Time) ([]
 func (f *Fetcher) repository(ctx context.Context, i Installer, otherwise pin.Pin) (pin.Pin, error) {
 	address := within(i.Location, "repodata/repomd.xml")
 	text, err := f.Get(ctx, address, maxRelease)
-	if errors.Is(err, ErrNotFound) {
+	if isAbsent(err) {
 		return otherwise, nil
 	}
 	return pin.Pin{URL: address, Digest: digest.Of(text)}, err
@@ -104,7 +105,7 @@ func (f *Fetcher) part(ctx context.Context, address string, told digest.Digest, 
 	case given == "" && !isLocal(address):
 		return pin.Pin{}, unvouched(address)
 	}
-	body, _, err := f.open(ctx, address, 0)
+	body, _, err := f.open(ctx, address, 0, maxBoot)
 	if err != nil {
 		return pin.Pin{}, err
 	}
@@ -134,23 +135,27 @@ func within(base, name string) string {
 	return join(base, (&url.URL{Path: name}).EscapedPath())
 }
 
+// isAbsent tells the error of what is not there, or is not given out.
+func isAbsent(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, errRefused) }
+
 // treeFiles looks into a tree by its address.
 type treeFiles struct {
 	ctx     context.Context
 	fetcher *Fetcher
 	base    string
+	refused error // of the first file that the server did not give out
 }
 
 // Read implements tree.Files.
-func (t treeFiles) Read(name string, limit int64) ([]byte, error) {
+func (t *treeFiles) Read(name string, limit int64) ([]byte, error) {
 	data, err := t.fetcher.Get(t.ctx, within(t.base, name), limit)
-	return data, missing(err)
+	return data, t.missing(err)
 }
 
 // Exists implements tree.Files. The body of the answer is left.
-func (t treeFiles) Exists(name string) (bool, error) {
-	body, _, err := t.fetcher.open(t.ctx, within(t.base, name), 0)
-	if errors.Is(err, ErrNotFound) {
+func (t *treeFiles) Exists(name string) (bool, error) {
+	body, _, err := t.fetcher.open(t.ctx, within(t.base, name), 0, maxBoot)
+	if err = t.missing(err); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
@@ -160,9 +165,20 @@ func (t treeFiles) Exists(name string) (bool, error) {
 }
 
 // missing makes one error of what is not there.
-func missing(err error) error {
-	if errors.Is(err, ErrNotFound) {
+func (t *treeFiles) missing(err error) error {
+	if errors.Is(err, errRefused) && t.refused == nil {
+		t.refused = err
+	}
+	if isAbsent(err) {
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	return err
+}
+
+// explain adds to the error of what was not found what was refused on the way.
+func (t *treeFiles) explain(err error) error {
+	if t.refused == nil {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, t.refused)
 }

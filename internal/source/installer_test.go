@@ -26,8 +26,12 @@ type installerArchive struct {
 
 func (a *installerArchive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if text, ok := a.files[strings.TrimPrefix(r.URL.Path, "/")]; ok {
-		if text == notThere {
+		switch text {
+		case notThere:
 			http.NotFound(w, r)
+			return
+		case forbidden:
+			http.Error(w, "no", http.StatusForbidden)
 			return
 		}
 		fmt.Fprint(w, text)
@@ -36,8 +40,8 @@ func (a *installerArchive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.archive.ServeHTTP(w, r)
 }
 
-// notThere is the text of a file that is missing.
-const notThere = "404"
+// Texts of files that are missing, or not given out.
+const notThere, forbidden = "404", "403"
 
 const (
 	images  = "debian/dists/bookworm/main/installer-amd64/current/images/"
@@ -135,6 +139,9 @@ func TestInstaller(t *testing.T) {
 		checkPins(t, name, c.installer, pins, c.archive)
 	}
 }
+
+// server403 is how it is told that a file is not given out.
+func server403(path string) string { return path + ": refused: the server says 403 Forbidden" }
 
 // checkPins checks that a tree's pins are those of the kernel, the initrd and the
 // document that the archive is known by.

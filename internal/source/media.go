@@ -27,6 +27,15 @@ type Media struct {
 // this machine is verified where it lies; anything else is fetched once and kept
 // by its checksum. The file is not the caller's to change.
 func (m *Media) File(ctx context.Context, address string, sum digest.Checksum) (string, error) {
+	return m.file(ctx, address, sum, maxImage)
+}
+
+// Boot is File for a kernel or an initrd, which is not so large.
+func (m *Media) Boot(ctx context.Context, address string, sum digest.Checksum) (string, error) {
+	return m.file(ctx, address, sum, maxBoot)
+}
+
+func (m *Media) file(ctx context.Context, address string, sum digest.Checksum, limit int64) (string, error) {
 	if u, err := url.Parse(address); err == nil && u.Scheme == "file" {
 		return u.Path, verifyFile(u.Path, sum)
 	}
@@ -46,7 +55,7 @@ func (m *Media) File(ctx context.Context, address string, sum digest.Checksum) (
 	}
 	var err error
 	if !m.kept(path) {
-		err = m.Fetcher.File(ctx, address, path, sum)
+		err = m.Fetcher.File(ctx, address, path, sum, limit)
 	}
 	return path, errors.Join(err, lock.Unlock())
 }

@@ -46,7 +46,7 @@ func TestFileFetchesAndVerifies(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := (&Fetcher{}).File(context.Background(), address, path, digest.Of(content).Checksum()); err != nil {
+			if err := (&Fetcher{}).File(context.Background(), address, path, digest.Of(content).Checksum(), maxImage); err != nil {
 				t.Errorf("%s, %d bytes there: %v", address, have, err)
 				continue
 			}
@@ -71,13 +71,13 @@ func TestFileGoesOnWhereItWasCut(t *testing.T) {
 	defer server.Close()
 	path := filepath.Join(t.TempDir(), "x")
 	f := &Fetcher{}
-	if err := f.File(context.Background(), server.URL, path, digest.Of(content).Checksum()); err == nil {
+	if err := f.File(context.Background(), server.URL, path, digest.Of(content).Checksum(), maxImage); err == nil {
 		t.Fatal("a transfer that was cut is no error")
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal("half a file appeared under its name")
 	}
-	if err := f.File(context.Background(), server.URL, path, digest.Of(content).Checksum()); err != nil {
+	if err := f.File(context.Background(), server.URL, path, digest.Of(content).Checksum(), maxImage); err != nil {
 		t.Fatal(err)
 	}
 	if len(asked) != 2 || !strings.HasPrefix(asked[1], "bytes=") || asked[1] == "bytes=0-" {
@@ -91,7 +91,7 @@ func TestFileRefusesWhatDoesNotMatch(t *testing.T) {
 	}))
 	defer server.Close()
 	path := filepath.Join(t.TempDir(), "x")
-	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(nil).Checksum()); !errors.Is(err, digest.ErrMismatch) {
+	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(nil).Checksum(), maxImage); !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("got %v", err)
 	}
 	for _, name := range []string{path, path + ".part"} {
@@ -103,8 +103,85 @@ func TestFileRefusesWhatDoesNotMatch(t *testing.T) {
 	if err := os.WriteFile(path+".part", content[:5], 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(content).Checksum()); err != nil {
+	if err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(content).Checksum(), maxImage); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a server has meanwhile is another thing than what was begun.
+func TestFileBeginsAgainWhereItCannotGoOn(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"shorter now": func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+		},
+		"another range": func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				w.Header().Set("Content-Range", "bytes 1-2/3")
+				w.WriteHeader(http.StatusPartialContent)
+				return
+			}
+			w.Write(content)
+		},
+	} {
+		asked := 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked++
+			if r.Header.Get("Accept-Encoding") != "identity" {
+				t.Errorf("%s: takes %q", name, r.Header.Get("Accept-Encoding"))
+			}
+			answer(w, r)
+		}))
+		defer server.Close()
+		path := filepath.Join(t.TempDir(), "x")
+		if err := os.WriteFile(path+".part", append([]byte("more"), content...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := (&Fetcher{}).File(context.Background(), server.URL, path, digest.Of(content).Checksum(), maxImage)
+		if err != nil || asked != 2 {
+			t.Errorf("%s: %v, asked %d times", name, err, asked)
+		}
+	}
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		http.Error(w, "never", http.StatusRequestedRangeNotSatisfiable)
+	}))
+	defer server.Close()
+	err := (&Fetcher{}).File(context.Background(), server.URL, filepath.Join(t.TempDir(), "x"), digest.Of(content).Checksum(), maxImage)
+	if !errors.Is(err, errRange) || asked != 2 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+}
+
+// Too much is refused before it fills the disk, whether it is announced or not.
+func TestFileHasALimit(t *testing.T) {
+	announced := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	}))
+	defer announced.Close()
+	sudden := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(content) }))
+	defer sudden.Close()
+	local := filepath.Join(t.TempDir(), "served")
+	if err := os.WriteFile(local, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	size := int64(len(content))
+	for _, address := range []string{announced.URL, sudden.URL, "file://" + local} {
+		for _, c := range []struct{ have, limit int64 }{{0, size - 1}, {size / 2, size - 1}, {size / 2, 1000}, {size, size - 1}} {
+			path := filepath.Join(t.TempDir(), "x")
+			if err := os.WriteFile(path+".part", content[:c.have], 0o644); err != nil {
+				t.Fatal(err)
+			}
+			err := (&Fetcher{}).File(context.Background(), address, path, digest.Of(content).Checksum(), c.limit)
+			_, there := os.Stat(path + ".part")
+			if !errors.Is(err, errTooLarge) || !errors.Is(there, os.ErrNotExist) {
+				t.Errorf("%s, %+v: %v; its part: %v", address, c, err, there)
+			}
+		}
+		path := filepath.Join(t.TempDir(), "x")
+		if err := (&Fetcher{}).File(context.Background(), address, path, digest.Of(content).Checksum(), size); err != nil {
+			t.Errorf("%s: as large as it may be: %v", address, err)
+		}
 	}
 }
 
@@ -112,6 +189,7 @@ func TestGetErrors(t *testing.T) {
 	release := make(chan struct{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/gone", http.NotFound)
+	mux.HandleFunc("/secret", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "x", http.StatusUnauthorized) })
 	mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "x", http.StatusBadGateway) })
 	mux.HandleFunc("/large", func(w http.ResponseWriter, r *http.Request) { w.Write(content) })
 	mux.HandleFunc("/hang", func(w http.ResponseWriter, r *http.Request) {
@@ -134,6 +212,7 @@ func TestGetErrors(t *testing.T) {
 		is            error
 	}{
 		{server.URL + "/gone", "404", ErrNotFound},
+		{server.URL + "/secret", "refused: the server says 401", errRefused},
 		{server.URL + "/broken", "502", errUnreachable},
 		{server.URL + "/large", "more than the 1000 bytes", nil},
 		{server.URL + "/hang", "sent nothing for too long", errStalled},

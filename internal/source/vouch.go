@@ -36,33 +36,37 @@ func (f *Fetcher) vouch(ctx context.Context, i Installer, t tree.Tree, now time.
 	if i.Kernel != "" && i.Initrd != "" {
 		return known, nil
 	}
-	release, listed, err := f.listed(ctx, i, t, now)
+	release, listed, noRelease := f.listed(ctx, i, t, now)
 	if release.URL != "" {
 		known = release
 	}
-	if err != nil || listed {
-		return known, trusting(err, i, t)
+	if listed || noRelease != nil && !isAbsent(noRelease) {
+		return known, trusting(noRelease, i, t)
 	}
-	switch signed, err := f.signed(ctx, i, t, now); {
-	case err != nil:
-		return known, trusting(err, i, t)
-	case signed || isLocal(i.Location) || isHTTPS(i.Location):
+	signed, noSignature := f.signed(ctx, i, t, now)
+	if signed || noSignature != nil && !isAbsent(noSignature) {
+		return known, trusting(noSignature, i, t)
+	}
+	if isLocal(i.Location) || isHTTPS(i.Location) {
 		return known, nil
 	}
-	return known, unvouched(within(i.Location, t.Document))
+	err := unvouched(within(i.Location, t.Document))
+	for _, refused := range []error{noRelease, noSignature} {
+		if errors.Is(refused, errRefused) {
+			err = fmt.Errorf("%w; %w", err, refused)
+		}
+	}
+	return known, err
 }
 
 // listed verifies the document of a Debian tree by the Release of its suite, which
-// follows every package, too. There is none if the tree lies in no archive.
+// follows every package, too. Neither is there if the tree lies in no archive.
 func (f *Fetcher) listed(ctx context.Context, i Installer, t tree.Tree, now time.Time) (release pin.Pin, listed bool, err error) {
 	mirror, suite, root, ok := tree.Archive(i.Location)
 	if t.Kind != tree.Debian || !ok {
 		return pin.Pin{}, false, nil
 	}
 	r, err := f.release(ctx, Suite{Mirror: mirror, Name: suite, Keyring: i.Keyring}, now)
-	if errors.Is(err, ErrNotFound) {
-		return pin.Pin{}, false, nil
-	}
 	if err != nil {
 		return pin.Pin{}, false, err
 	}
@@ -82,9 +86,6 @@ func (f *Fetcher) signed(ctx context.Context, i Installer, t tree.Tree, now time
 	}
 	address := within(i.Location, t.Signature)
 	signature, err := f.Get(ctx, address, maxSignature)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
 	if err != nil {
 		return false, err
 	}

@@ -68,6 +68,8 @@ func TestVouch(t *testing.T) {
 		"no signature by HTTP":      {Installer{Kind: "preseed", Location: debian}, false, []change{unreleased}, "SHA256SUMS: give kernel_checksum and initrd_checksum, or an https address", ""},
 		"no keys for a signature":   {Installer{Kind: "preseed", Location: debian, Keyring: "/no/such/keys"}, false, []change{unreleased, signBy(own, images+"SHA256SUMS", ".gpg")}, "read the archive's keys", ""},
 		"keys that nobody needs":    {Installer{Kind: "preseed", Location: debian, Keyring: "/no/such/keys"}, true, []change{unreleased}, "", "/images/SHA256SUMS"},
+		"no Release is given out":   {Installer{Kind: "preseed", Location: debian}, false, []change{func(a *installerArchive) { a.files["debian/dists/bookworm/InRelease"] = forbidden }}, server403("/InRelease"), ""},
+		"the same, by HTTPS":        {Installer{Kind: "preseed", Location: debian}, true, []change{func(a *installerArchive) { a.files["debian/dists/bookworm/InRelease"] = forbidden }}, "", "/images/SHA256SUMS"},
 		"anaconda by HTTPS":         {Installer{Kind: "kickstart", Location: "/os"}, true, nil, "", "/os/.treeinfo"},
 		"anaconda's packages":       {Installer{Kind: "kickstart", Location: "/os"}, true, []change{packages("os")}, "", "/os/repodata/repomd.xml"},
 		"suse's packages":           {Installer{Kind: "autoyast", Location: "/suse"}, true, []change{packages("suse")}, "", "/suse/repodata/repomd.xml"},
