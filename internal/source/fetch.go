@@ -94,7 +94,7 @@ func (f *Fetcher) File(ctx context.Context, address, path string, want digest.Ch
 	if _, err := out.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("read back %s: %w", part, err)
 	}
-	if err := want.Verify(out); err != nil {
+	if err := want.Verify(patient{ctx, out}); err != nil {
 		err = fmt.Errorf("fetch %s: %w", address, err)
 		if errors.Is(err, digest.ErrMismatch) {
 			err = errors.Join(err, os.Remove(part))

@@ -111,7 +111,7 @@ func (f *Fetcher) part(ctx context.Context, address string, told digest.Digest, 
 	}
 	defer body.Close()
 	sum := digest.NewWriter(io.Discard)
-	if r := io.TeeReader(body, sum); given != "" {
+	if r := io.TeeReader(patient{ctx, body}, sum); given != "" {
 		err = given.Verify(r)
 	} else {
 		_, err = io.Copy(io.Discard, r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"herdbook/internal/digest"
+	"herdbook/internal/event"
 )
 
 // Media keeps what was fetched to start images from: kernels, discs, disk images.
@@ -24,8 +26,8 @@ type Media struct {
 }
 
 // File returns the path of the bytes that address and checksum name. What lies on
-// this machine is verified where it lies; anything else is fetched once and kept
-// by its checksum. The file is not the caller's to change.
+// this machine is verified where it lies; anything else is fetched once, kept by
+// its checksum, and verified at each use. The file is not the caller's to change.
 func (m *Media) File(ctx context.Context, address string, sum digest.Checksum) (string, error) {
 	return m.file(ctx, address, sum, maxImage)
 }
@@ -37,14 +39,14 @@ func (m *Media) Boot(ctx context.Context, address string, sum digest.Checksum) (
 
 func (m *Media) file(ctx context.Context, address string, sum digest.Checksum, limit int64) (string, error) {
 	if u, err := url.Parse(address); err == nil && u.Scheme == "file" {
-		return u.Path, verifyFile(u.Path, sum)
+		return u.Path, verifyFile(ctx, u.Path, sum)
 	}
 	if sum == "" {
 		return "", fmt.Errorf("fetch %s: no checksum says what is meant", address)
 	}
 	path := filepath.Join(m.Dir, sum.FileName())
-	if m.kept(path) {
-		return path, nil
+	if err := m.kept(ctx, path, sum); err == nil || !isLost(err) {
+		return path, err
 	}
 	if err := os.MkdirAll(m.Dir, 0o755); err != nil {
 		return "", fmt.Errorf("fetch %s: %w", address, err)
@@ -53,25 +55,35 @@ func (m *Media) file(ctx context.Context, address string, sum digest.Checksum, l
 	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
 		return "", fmt.Errorf("fetch %s: wait for another herdbook that fetches it: %w", address, err)
 	}
-	var err error
-	if !m.kept(path) {
+	err := m.kept(ctx, path, sum) // it may have come meanwhile
+	if errors.Is(err, digest.ErrMismatch) {
+		m.Fetcher.Sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("%v; fetching it again", err)})
+		if err := os.Remove(path); err != nil {
+			return "", errors.Join(fmt.Errorf("remove what is damaged: %w", err), lock.Unlock())
+		}
+	}
+	if isLost(err) {
 		err = m.Fetcher.File(ctx, address, path, sum, limit)
 	}
 	return path, errors.Join(err, lock.Unlock())
 }
 
-// kept tells whether a file is there, and notes that it was used.
-func (m *Media) kept(path string) bool {
-	// A directory that cannot be written to serves its files all the same.
-	err := os.Chtimes(path, m.Now, m.Now)
-	if err == nil {
-		return true
-	}
-	_, err = os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
+// isLost tells the error of a kept file that must be fetched again.
+func isLost(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, digest.ErrMismatch)
 }
 
-func verifyFile(path string, sum digest.Checksum) (err error) {
+// kept verifies a file that was kept, and notes that it was used.
+func (m *Media) kept(ctx context.Context, path string, sum digest.Checksum) error {
+	if err := verifyFile(ctx, path, sum); err != nil {
+		return err
+	}
+	// A directory that cannot be written to serves its files all the same.
+	_ = os.Chtimes(path, m.Now, m.Now)
+	return nil
+}
+
+func verifyFile(ctx context.Context, path string, sum digest.Checksum) (err error) {
 	if sum == "" {
 		return nil
 	}
@@ -80,8 +92,21 @@ func verifyFile(path string, sum digest.Checksum) (err error) {
 		return fmt.Errorf("verify what the image starts from: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := sum.Verify(f); err != nil {
+	if err := sum.Verify(patient{ctx, f}); err != nil {
 		return fmt.Errorf("verify %s: %w", path, err)
 	}
 	return nil
+}
+
+// patient is a reader that ends when nobody waits for it any more.
+type patient struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (p patient) Read(b []byte) (int, error) {
+	if p.ctx.Err() != nil {
+		return 0, context.Cause(p.ctx)
+	}
+	return p.r.Read(b)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"herdbook/internal/digest"
+	"herdbook/internal/event"
 )
 
 func TestMediaAreFetchedOnceAndKept(t *testing.T) {
@@ -71,5 +72,73 @@ func TestMediaOfThisMachineAreVerified(t *testing.T) {
 	}
 	if _, err := m.File(context.Background(), address, digest.Of(nil).Checksum()); !errors.Is(err, digest.ErrMismatch) {
 		t.Error(err)
+	}
+}
+
+// What a disk has lost meanwhile is not started.
+func TestDamagedMediaAreFetchedAgain(t *testing.T) {
+	asked, down := 0, false
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked++; down {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(content)
+	}))
+	defer server.Close()
+	sum := digest.Of(content).Checksum()
+	notices := 0
+	m := &Media{Dir: t.TempDir(), Fetcher: Fetcher{Sink: func(e event.Event) {
+		if e.Kind == event.Notice {
+			notices++
+		}
+	}}}
+	path := filepath.Join(m.Dir, sum.FileName())
+	for _, text := range [][]byte{content[:len(content)-1], append([]byte("x"), content[1:]...), nil} {
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.Boot(context.Background(), server.URL, sum)
+		if back, readErr := os.ReadFile(path); err != nil || readErr != nil || got != path || !bytes.Equal(back, content) {
+			t.Errorf("%.5q: %s, %v, %v", text, got, err, readErr)
+		}
+	}
+	if asked != 3 || notices != 3 {
+		t.Errorf("asked %d times, %d notices", asked, notices)
+	}
+	down = true
+	if _, err := m.Boot(context.Background(), server.URL, sum); err != nil || asked != 3 {
+		t.Errorf("what is whole was asked for: %v", err)
+	}
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Boot(context.Background(), server.URL, sum); !errors.Is(err, ErrNotFound) {
+		t.Errorf("what is damaged and gone: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Error("what is damaged is left")
+	}
+}
+
+func TestHashingEndsWhenNobodyWaits(t *testing.T) {
+	m := &Media{Dir: t.TempDir()}
+	sum := digest.Of(content).Checksum()
+	path := filepath.Join(m.Dir, sum.FileName())
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, address := range []string{"file://" + path, "http://mirror.invalid"} {
+		if _, err := m.File(ctx, address, sum); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if _, err := (&Fetcher{}).part(ctx, "file://"+path, "", ""); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("what was not verified to its end is gone: %v", err)
 	}
 }
