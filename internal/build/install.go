@@ -117,6 +117,9 @@ func (r *run) origin(ctx context.Context, i definition.Install, dir string, sink
 	if o.kernel, err = media.Boot(ctx, i.Kernel.URL, i.Kernel.Checksum); err == nil {
 		o.initrd, err = media.Boot(ctx, i.Initrd.URL, i.Initrd.Checksum)
 	}
+	if i.Location.URL != "" {
+		err = source.Moved(err)
+	}
 	return o, err
 }
 

@@ -16,6 +16,7 @@ import (
 	"herdbook/internal/event"
 	"herdbook/internal/machine"
 	"herdbook/internal/plan"
+	"herdbook/internal/source"
 	"herdbook/internal/store"
 	"herdbook/internal/workshop"
 )
@@ -95,7 +96,7 @@ func (a *app) carryOut(ctx context.Context, o order) (err error) {
 	defer func() { err = errors.Join(err, show.close()) }()
 	run := attempt{app: a, order: o, definition: def, store: s, sink: show.sink}
 	err = run.do(ctx)
-	if errors.Is(err, bootstrap.ErrMoved) && !o.refresh {
+	if (errors.Is(err, bootstrap.ErrMoved) || errors.Is(err, source.ErrMoved)) && !o.refresh {
 		// The mirror was updated between the look at it and the use of it.
 		run.refresh = true
 		run.sink.Emit(event.Event{Kind: event.Notice, Text: "the mirror has changed meanwhile; pinning it anew"})

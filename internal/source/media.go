@@ -17,6 +17,19 @@ import (
 	"herdbook/internal/event"
 )
 
+// ErrMoved is wrapped by the error that says that a tree has another kernel or
+// initrd by now than the lock says.
+var ErrMoved = errors.New("the installer's tree has changed since it was pinned; run herdbook build --refresh")
+
+// Moved wraps ErrMoved around the error of a fetch that the lock had promised to
+// work: the file is gone, or another one.
+func Moved(err error) error {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, digest.ErrMismatch) {
+		return fmt.Errorf("%w: %w", ErrMoved, err)
+	}
+	return err
+}
+
 // Media keeps what was fetched to start images from: kernels, discs, disk images.
 // Several processes may use one directory.
 type Media struct {

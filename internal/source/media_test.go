@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -140,5 +141,20 @@ func TestHashingEndsWhenNobodyWaits(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("what was not verified to its end is gone: %v", err)
+	}
+}
+
+func TestMoved(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false}, {errUnreachable, false}, {context.Canceled, false},
+		{fmt.Errorf("x: %w", ErrNotFound), true}, {fmt.Errorf("x: %w", digest.ErrMismatch), true},
+	} {
+		got := Moved(c.err)
+		if errors.Is(got, ErrMoved) != c.want || !errors.Is(got, c.err) {
+			t.Errorf("%v: %v", c.err, got)
+		}
 	}
 }
