@@ -31,8 +31,9 @@ const (
 	firstSector    = 16       // of the volume descriptors [8.1]
 	maxDescriptors = 64       // a disc has a handful
 	maxDirectory   = 16 << 20 // bytes of one directory
-	maxDepth       = 64       // directories within one another
-	maxLinks       = 40       // symbolic links on the way to a file, as Linux has it
+	maxEntries     = 100_000  // of one directory
+	maxAreas       = 8        // where the fields of one record go on
+	maxParts       = 256      // of a path, with those of all links on the way
 	maxExtents     = 1 << 12  // of one file; each but the last has almost 4 GiB
 	maxName        = 4096     // bytes of a name or of a link's target
 )
@@ -205,8 +206,10 @@ func (f *FS) lookup(op, name string) (entry, error) {
 	}
 	at := []entry{f.root}
 	todo := strings.Split(name, "/")
-	links := 0
-	for len(todo) > 0 {
+	for parts := 0; len(todo) > 0; parts++ {
+		if parts >= maxParts {
+			return entry{}, &fs.PathError{Op: op, Path: name, Err: corrupt("too many directories or links")}
+		}
 		part := todo[0]
 		todo = todo[1:]
 		switch part {
@@ -217,9 +220,6 @@ func (f *FS) lookup(op, name string) (entry, error) {
 			continue
 		}
 		e, err := f.child(at[len(at)-1], part)
-		if err == nil && (len(at) > maxDepth || links > maxLinks) {
-			err = corrupt("too many directories or links")
-		}
 		if err != nil {
 			return entry{}, &fs.PathError{Op: op, Path: name, Err: err}
 		}
@@ -227,7 +227,6 @@ func (f *FS) lookup(op, name string) (entry, error) {
 			at = append(at, e)
 			continue
 		}
-		links++
 		if strings.HasPrefix(e.link, "/") {
 			at = at[:1]
 		}

@@ -2,6 +2,7 @@ package iso
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io/fs"
 	"strings"
 )
@@ -10,9 +11,10 @@ import (
 type record []byte
 
 const (
-	fixedRecord   = 33 // bytes before the name
-	flagDirectory = 0x02
-	flagMore      = 0x80 // the file goes on in the next record
+	fixedRecord    = 33 // bytes before the name
+	flagDirectory  = 0x02
+	flagAssociated = 0x04 // not a file, but what belongs to one, such as a resource fork
+	flagMore       = 0x80 // the file goes on in the next record
 )
 
 func (r record) extent() extent {
@@ -21,6 +23,9 @@ func (r record) extent() extent {
 }
 
 func (r record) flags() byte { return r[25] }
+
+// interleaved tells whether the file lies in pieces with gaps between.
+func (r record) interleaved() bool { return r[26] != 0 || r[27] != 0 }
 
 // name is the identifier; "\x00" and "\x01" are the directory and its parent.
 func (r record) name() []byte { return r[fixedRecord : fixedRecord+int(r[32])] }
@@ -44,6 +49,9 @@ func records(p []byte) ([]record, error) {
 		}
 		if n < fixedRecord+1 || at%sector+n > sector || at+n > len(p) || fixedRecord+int(p[at+32]) > n {
 			return nil, corrupt("a directory record of %d bytes at %d", n, at)
+		}
+		if len(list) >= maxEntries {
+			return nil, corrupt("a directory of more than %d entries", maxEntries)
 		}
 		list = append(list, record(p[at:at+n]))
 		at += n
@@ -84,33 +92,61 @@ func (f *FS) list(dir entry) ([]entry, error) {
 		return nil, err
 	}
 	var list []entry
-	more := false
+	more, kept := false, false // of the file that the last record is of
 	for _, r := range all {
 		if id := r.name(); len(id) == 1 && id[0] <= 1 {
 			continue
 		}
-		x := r.extent()
-		if err := f.inside(x); err != nil {
+		first := !more
+		more = r.flags()&flagMore != 0
+		var err error
+		switch {
+		case first && r.flags()&flagAssociated != 0:
+			kept = false
+		case first:
+			list, kept, err = f.add(list, r)
+		case kept:
+			err = f.extend(&list[len(list)-1], r)
+		}
+		if err != nil {
 			return nil, err
 		}
-		if more && len(list) > 0 { // another part of the last one
-			last := &list[len(list)-1]
-			if len(last.extents) >= maxExtents {
-				return nil, corrupt("a file of more than %d parts", maxExtents)
-			}
-			last.extents = append(last.extents, x)
-		} else {
-			e, err := f.entry(r, x)
-			if err != nil {
-				return nil, err
-			}
-			if e.name != "" {
-				list = append(list, e)
-			}
-		}
-		more = r.flags()&flagMore != 0
 	}
 	return list, nil
+}
+
+// add adds a record to a list, unless it has no usable name.
+func (f *FS) add(list []entry, r record) ([]entry, bool, error) {
+	x, err := f.part(r)
+	if err != nil {
+		return nil, false, err
+	}
+	e, err := f.entry(r, x)
+	if err != nil || e.name == "" {
+		return list, false, err
+	}
+	return append(list, e), true, nil
+}
+
+// extend adds another part to a file.
+func (f *FS) extend(e *entry, r record) error {
+	x, err := f.part(r)
+	if err != nil {
+		return err
+	}
+	if len(e.extents) >= maxExtents {
+		return corrupt("a file of more than %d parts", maxExtents)
+	}
+	e.extents = append(e.extents, x)
+	return nil
+}
+
+// part is where the part of a file lies that a record tells.
+func (f *FS) part(r record) (extent, error) {
+	if r.interleaved() {
+		return extent{}, fmt.Errorf("read the disc: the file %q is interleaved, which this reader does not know", r.name())
+	}
+	return r.extent(), f.inside(r.extent())
 }
 
 // entry reads one record. One without a usable name has none.
@@ -143,7 +179,7 @@ func (f *FS) entry(r record, x extent) (entry, error) {
 func (f *FS) rockRidge(e *entry, r record) error {
 	use := r.systemUse(f.skip)
 	link := linkTarget{}
-	for range 64 { // areas, one after another
+	for areas := 0; ; areas++ {
 		var next extent
 		for len(use) >= 4 {
 			n := int(use[2])
@@ -172,6 +208,9 @@ func (f *FS) rockRidge(e *entry, r record) error {
 		}
 		if next.length == 0 || next.length > sector {
 			break
+		}
+		if areas == maxAreas {
+			return corrupt("a record that goes on in more than %d places", maxAreas)
 		}
 		var err error
 		if use, err = f.read(next); err != nil {
