@@ -66,7 +66,7 @@ func (a *app) storeGCCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove layers that no definition reaches any more",
 		Long: "Remove layers and fetched media that were not used for --max-age, then the longest unused layers until the rest fits\n" +
-			"in --max-size.\n" +
+			"in --max-size. That counts layers only: media and packages that are kept come on top of it, and only --max-age removes them.\n" +
 			"What a definition that is still there reached in its last build always stays.",
 		Args: arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -100,7 +100,7 @@ func (a *app) storeGCCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&age, "max-age", "30d", "remove what was not used for so long, such as 30d or 12h; 0 for no limit")
-	c.Flags().StringVar(&most, "max-size", "0", "remove the longest unused until no more is left, such as 20G; 0 for no limit")
+	c.Flags().StringVar(&most, "max-size", "0", "remove the longest unused layers until no more of them is left, such as 20G; 0 for no limit")
 	c.Flags().BoolVar(&policy.DryRun, "dry-run", false, "only tell what would be removed")
 	return c
 }

@@ -11,8 +11,18 @@
 //		sha256 3f5b…
 //		dated  Sat, 06 Sep 2025 11:22:40 UTC
 //
-// A pin's name stands at the start of its line; its fields follow, each behind
-// one tab: url, sha256 and, if the thing carries a date of its own, dated.
+//	file file:///srv/installer/linux
+//		url    file:///srv/installer/linux
+//		sha256 91c0…
+//
+//	installer http://deb.debian.org/debian/dists/bookworm/main/installer-amd64 kernel
+//		url    http://deb.debian.org/debian/dists/bookworm/main/installer-amd64/current/images/netboot/…/linux
+//		sha256 d880…
+//
+// A pin's name stands at the start of its line: "apt MIRROR SUITE", "installer TREE
+// PART", where the parts are archive, kernel and initrd, or "file ADDRESS" for a file
+// that the definition gives without a checksum. Its fields follow, each behind one
+// tab: url, sha256 and, if the thing carries a date of its own, dated.
 package pin
 
 import (

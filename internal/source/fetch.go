@@ -1,7 +1,8 @@
 // Package source finds, fetches and verifies what a definition names from
-// outside, and pins it. It is the only part that speaks HTTP to the world
-// before a build; what it learned is a pin.Lock, and nobody behind it asks
-// again.
+// outside, and pins it. It is the only part of herdbook that fetches over HTTP
+// itself. What it learns before a build is a pin.Lock; during a build, Media fetches
+// the bytes that the lock or a checksum names, and no others: nothing that is learned
+// then changes what is built.
 package source
 
 import (
