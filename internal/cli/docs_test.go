@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -55,10 +57,20 @@ func TestDefinitionsOfTheDocumentsAreValid(t *testing.T) {
 // The examples are definitions in the canonical style, one for every way to start
 // that needs more than a line.
 func TestTheExamplesAreValid(t *testing.T) {
+	// What only the user can know is asked for, not made up.
+	asked := map[string]map[string]string{"import": {"image": "https://mirror.invalid/disk.qcow2", "checksum": "sha512:" + strings.Repeat("0f", 64)}}
 	for _, name := range []string{"preseed", "kickstart", "autoinstall", "autoyast", "import"} {
 		path := filepath.Join("../../examples", name, "herdbook.hcl")
-		if _, err := definition.Load(path, definition.Options{}); err != nil {
+		if _, err := definition.Load(path, definition.Options{Variables: asked[name]}); err != nil {
 			t.Errorf("%s: %v", path, err)
+		}
+		for variable := range asked[name] {
+			others := maps.Clone(asked[name])
+			delete(others, variable)
+			_, err := definition.Load(path, definition.Options{Variables: others})
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("The variable %q has no default", variable)) {
+				t.Errorf("%s without %s: %v", path, variable, err)
+			}
 		}
 		text := read(t, filepath.Join("examples", name, "herdbook.hcl"))
 		if formatted, err := definition.Format([]byte(text), path); err != nil || string(formatted) != text {
