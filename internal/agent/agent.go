@@ -188,12 +188,13 @@ func openFiles() (*os.File, int64, error) {
 
 // shell gives the console to a person.
 func shell(g *wire.Guest) error {
-	g.Phase("shell")
 	console, err := os.OpenFile("/dev/ttyS0", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return fmt.Errorf("open the console: %w", err)
 	}
 	defer console.Close()
+	// What is typed from now on arrives; the driver drops what came before.
+	g.Phase("shell")
 	program := "/bin/bash"
 	if _, err := os.Lstat(sysroot + program); err != nil {
 		program = "/bin/sh"
