@@ -194,7 +194,7 @@ func shell(g *wire.Guest) error {
 	}
 	defer console.Close()
 	// What is typed from now on arrives; the driver drops what came before.
-	g.Phase("shell")
+	g.Phase(wire.ShellPhase)
 	program := "/bin/bash"
 	if _, err := os.Lstat(sysroot + program); err != nil {
 		program = "/bin/sh"

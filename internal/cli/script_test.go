@@ -138,7 +138,7 @@ func boots(ts *testscript.TestScript, neg bool, args []string) {
 	}, nil)
 	ts.Check(err)
 	defer m.Close()
-	m.Attach(neverReader{ctx}, &matcher{pattern: atLogin, found: login})
+	m.Attach(neverReader{ctx}, &matcher{pattern: atLogin, found: login}, nil)
 	select {
 	case <-login:
 	case <-m.Done():

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -105,4 +106,38 @@ func (c *console) attach(w io.Writer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.person = w
+}
+
+// held is a writer that keeps what is written until it is released.
+type held struct {
+	mu   sync.Mutex
+	w    io.Writer
+	free bool
+	kept []byte
+}
+
+// Write implements io.Writer.
+func (h *held) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.free {
+		return h.w.Write(p)
+	}
+	if len(h.kept)+len(p) > maxHeld {
+		return 0, errors.New("too much was typed before the guest listens")
+	}
+	h.kept = append(h.kept, p...)
+	return len(p), nil
+}
+
+// maxHeld bounds what is kept, in bytes.
+const maxHeld = 1 << 20
+
+// release writes what was kept, and passes on what comes.
+func (h *held) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	// The error says only that the machine is gone.
+	_, _ = h.w.Write(h.kept)
+	h.free, h.kept = true, nil
 }

@@ -178,13 +178,23 @@ func (m *Machine) Tail() []string { return m.console.tail() }
 func (m *Machine) Unfinished() string { return m.console.unfinished() }
 
 // Attach passes the console's raw bytes to w and what is read from r to the
-// console, for a person at a terminal, beside the log. It returns at once. The
-// goroutine that reads r ends with r, or at its first read after the machine.
-func (m *Machine) Attach(r io.Reader, w io.Writer) {
+// console, for a person at a terminal, beside the log. It returns at once. What is
+// read before ready is closed waits until then: a guest drops what it is told before
+// it listens. The goroutine that reads r ends with r, or at its first read after the
+// machine.
+func (m *Machine) Attach(r io.Reader, w io.Writer, ready <-chan struct{}) {
 	m.console.attach(w)
+	input := &held{w: m.console.conn}
+	go func() {
+		select {
+		case <-ready:
+			input.release()
+		case <-m.done:
+		}
+	}()
 	go func() {
 		// The error says only that the machine or the terminal is gone.
-		_, _ = io.Copy(m.console.conn, r)
+		_, _ = io.Copy(input, r)
 	}()
 }
 

@@ -23,6 +23,9 @@ const (
 	FilesDisk = "files" // a raw disk that is a tar
 )
 
+// ShellPhase is the phase that begins when the agent listens to a person.
+const ShellPhase = "shell"
+
 // Job is what the agent must do. It holds secrets in clear and must never be
 // logged.
 type Job struct {

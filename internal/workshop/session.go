@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"herdbook/internal/disk"
@@ -147,10 +148,19 @@ func (s Session) run(ctx context.Context, spec machine.Spec) (result wire.Result
 		return result, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	sink := s.Sink
 	if s.Input != nil {
-		m.Attach(s.Input, s.Output)
+		ready := make(chan struct{})
+		listens := sync.OnceFunc(func() { close(ready) })
+		m.Attach(s.Input, s.Output, ready)
+		sink = func(e event.Event) {
+			s.Sink.Emit(e)
+			if e.Kind == event.Phase && e.Text == wire.ShellPhase {
+				listens()
+			}
+		}
 	}
-	result, err = wire.Run(ctx, m.Port(), s.Job, wire.Patience{}, s.Sink)
+	result, err = wire.Run(ctx, m.Port(), s.Job, wire.Patience{}, sink)
 	if err != nil {
 		return result, s.explain(ctx, m, err)
 	}

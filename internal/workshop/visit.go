@@ -52,7 +52,9 @@ func Look(ctx context.Context, v Visit) error {
 	if err != nil {
 		return err
 	}
-	m.Attach(v.Input, v.Output)
+	ready := make(chan struct{})
+	close(ready) // a boot loader may be spoken to, too
+	m.Attach(v.Input, v.Output, ready)
 	err = m.Wait(ctx)
 	var exit *machine.Exit
 	if errors.As(err, &exit) && exit.Reason == machine.Reset {
