@@ -308,3 +308,20 @@ func TestTheJournalKeepsEverythingAndTheLastLines(t *testing.T) {
 		t.Errorf("%d lines in the log, want 40", n)
 	}
 }
+
+// An installer takes the place of as many machines as have its memory together,
+// but never waits for more than there are.
+func TestInstallersTakeTheRoomTheyNeed(t *testing.T) {
+	for _, c := range []struct {
+		memory, jobs int
+		want         int64
+	}{{0, 4, 1}, {512, 4, 1}, {1024, 4, 1}, {1025, 4, 2}, {4096, 8, 4}, {4096, 2, 2}, {4096, 0, 1}} {
+		r := &run{Builder: &Builder{Memory: 1024, Jobs: c.jobs}}
+		if got := r.slotsFor(plan.Step{Install: &definition.Install{Memory: c.memory}}); got != c.want {
+			t.Errorf("%d MiB, %d jobs: %d, want %d", c.memory, c.jobs, got, c.want)
+		}
+		if got := r.slotsFor(plan.Step{}); got != 1 {
+			t.Errorf("any other step: %d", got)
+		}
+	}
+}
