@@ -291,7 +291,7 @@ var failingRuns = map[string]failing{
 	"an error, and the end at once": {"kickstart", []string{"say Configuring storage", "say The installer will now terminate.", "poweroff"},
 		install.Partition, []string{"the installer reports an error", "The installer will now terminate."}, false, ""},
 	"an error in the log": {"autoinstall", []string{
-		"log Nov 24 12:00:09 u subiquity_event.1[1]: start: subiquity/Filesystem/apply_autoinstall_config",
+		"say start: subiquity/Filesystem/apply_autoinstall_config",
 		"log Nov 24 12:00:20 u subiquity_log.1[9]: curtin.commands.block_meta: ERROR no disk",
 		"say An error occurred. Press enter to start a shell",
 	}, install.Partition, []string{"the installer reports an error", "An error occurred", "before that it said", "ERROR no disk"}, false, "ERROR no disk"},

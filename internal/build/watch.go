@@ -157,6 +157,7 @@ const busyShare = 10
 // fail gathers what a person needs to understand the failure.
 func (w *watch) fail(ctx context.Context, m *machine.Machine, f *install.Failure) error {
 	w.mu.Lock() // a machine that hangs may go on talking
+	w.monitor.Explain(f)
 	e := &InstallError{Failure: w.hushed(f), System: slices.Clone(w.system)}
 	w.mu.Unlock()
 	for _, line := range m.Tail() {

@@ -84,10 +84,18 @@ func (f *Failure) Error() string {
 }
 
 func (m *Monitor) fail(why string, text ...string) *Failure {
-	if m.complaint != "" {
-		text = append(text, "before that it said: "+m.complaint)
+	f := &Failure{Phase: m.Phase(), Why: why, Text: text}
+	m.Explain(f)
+	return f
+}
+
+// Explain adds to a failure the installer's last complaint. What is said of a failure
+// in the log may come later than the failure itself on the console.
+func (m *Monitor) Explain(f *Failure) {
+	said := "before that it said: " + m.complaint
+	if m.complaint != "" && !slices.Contains(f.Text, said) {
+		f.Text = append(f.Text, said)
 	}
-	return &Failure{Phase: m.Phase(), Why: why, Text: text}
 }
 
 // Line takes a whole line of the console or of the log. The failure is what the

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,18 @@ func TestAComplaintExplainsTheQuestion(t *testing.T) {
 	perform(t, "preseed", 1).say("log Nov 24 main-menu[9]: WARNING **: Configuring 'choose-mirror' failed with error code 1").
 		wait(time.Minute, "Prompt: '?' for help> ", false).
 		fails(true, "before that it said: Nov 24 main-menu[9]: WARNING **: Configuring 'choose-mirror' failed")
+}
+
+func TestAComplaintMayComeLate(t *testing.T) {
+	s := perform(t, "autoinstall", 1).say("An error occurred. Press enter to start a shell")
+	f := s.last
+	for range 2 {
+		s.Line(event.System, "subiquity_log.1[9]: curtin: ERROR no disk", s.now)
+		s.Explain(f)
+	}
+	if want := []string{"An error occurred. Press enter to start a shell", "before that it said: subiquity_log.1[9]: curtin: ERROR no disk"}; !slices.Equal(f.Text, want) {
+		t.Errorf("%q, want %q", f.Text, want)
+	}
 }
 
 func TestSilenceIsBoundedByThePhase(t *testing.T) {
