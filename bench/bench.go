@@ -30,44 +30,60 @@ type bench struct {
 
 // ran is one run of herdbook.
 type ran struct {
+	start   time.Time
 	events  []event.Event
 	elapsed time.Duration
 	peak    int64 // the most memory that herdbook itself had, in bytes
 }
 
-// prepare builds the starter's images in a store of their own.
-func prepare(ctx context.Context, dir string) (*bench, error) {
+// newBench is the bench of this checkout, with nothing built.
+func newBench() (*bench, error) {
 	program, err := filepath.Abs("bin/herdbook")
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{dir: dir, herdbook: program, accelerator: "kvm", layers: map[string]string{}}
-	if err := os.RemoveAll(dir); err != nil {
-		return nil, err
+	dir, err := filepath.Abs(filepath.Join(".test", "bench"))
+	return &bench{dir: dir, herdbook: program, layers: map[string]string{}}, err
+}
+
+// starter builds the starter's images in a store of their own.
+func (b *bench) starter(ctx context.Context) error {
+	if err := errors.Join(os.RemoveAll(b.dir), os.MkdirAll(b.dir, 0o755)); err != nil {
+		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	if out, err := exec.CommandContext(ctx, program, "init", dir).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("init: %w\n%s", err, out)
+	if out, err := exec.CommandContext(ctx, b.herdbook, "init", b.dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("init: %w\n%s", err, out)
 	}
 	fmt.Fprintln(os.Stderr, "building the starter's images …")
+	var err error
 	if b.building, err = b.run(ctx, "build"); err != nil {
-		return nil, err
+		return err
 	}
 	for _, e := range b.building.events {
 		if e.Layer != "" {
-			b.layers[e.Image+" "+e.Step] = filepath.Join(dir, "store", "layers", e.Layer, "disk.qcow2")
-		}
-		if e.Kind == event.Notice && strings.Contains(e.Text, "emulation") {
-			b.accelerator = "software emulation (tcg)"
+			b.layers[e.Image+" "+e.Step] = filepath.Join(b.dir, "store", "layers", e.Layer, "disk.qcow2")
 		}
 	}
-	return b, nil
+	b.accelerator = b.building.accelerator()
+	return nil
+}
+
+// accelerator is what herdbook said that its machines run on.
+func (r ran) accelerator() string {
+	if slices.ContainsFunc(r.events, func(e event.Event) bool { return e.Kind == event.Notice && strings.Contains(e.Text, "emulation") }) {
+		return "software emulation (tcg)"
+	}
+	return "kvm"
 }
 
 // run runs herdbook in the bench's directory and watches its memory.
-func (b *bench) run(ctx context.Context, args ...string) (r ran, err error) {
+func (b *bench) run(ctx context.Context, args ...string) (ran, error) {
+	return b.runUntil(ctx, func(event.Event) bool { return false }, args...)
+}
+
+// runUntil is run, but herdbook is interrupted at the first event for which last
+// is true. What it returns is of use with an error, too, which wraps that of exec.
+func (b *bench) runUntil(ctx context.Context, last func(event.Event) bool, args ...string) (r ran, err error) {
 	args = append(args, "--file", filepath.Join(b.dir, "herdbook.hcl"), "--store", filepath.Join(b.dir, "store"), "--progress", "json")
 	cmd := exec.CommandContext(ctx, b.herdbook, args...)
 	var stderr bytes.Buffer
@@ -76,13 +92,13 @@ func (b *bench) run(ctx context.Context, args ...string) (r ran, err error) {
 	if err != nil {
 		return r, err
 	}
-	start := time.Now()
+	r.start = time.Now()
 	if err := cmd.Start(); err != nil {
 		return r, err
 	}
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	for stopped := false; lines.Scan(); {
 		var e event.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return r, errors.Join(err, cmd.Cancel())
@@ -90,11 +106,15 @@ func (b *bench) run(ctx context.Context, args ...string) (r ran, err error) {
 		r.events = append(r.events, e)
 		// A high-water mark, so it is enough to look now and then.
 		r.peak = max(r.peak, highWater(cmd.Process.Pid))
+		if !stopped && last(e) {
+			stopped = true
+			err = cmd.Process.Signal(os.Interrupt)
+		}
 	}
-	if err := errors.Join(lines.Err(), cmd.Wait()); err != nil {
+	if err := errors.Join(err, lines.Err(), cmd.Wait()); err != nil {
 		return r, fmt.Errorf("herdbook %s: %w\n%s", strings.Join(args, " "), err, &stderr)
 	}
-	r.elapsed = time.Since(start)
+	r.elapsed = time.Since(r.start)
 	return r, nil
 }
 

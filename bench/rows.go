@@ -16,6 +16,9 @@ var rows = []func(context.Context, *bench) (row, error){
 	powerOn, nothingChanged, workDisk, generalise, export, exportMemory, buildMemory,
 }
 
+// installerRows are those of the real Debian installer.
+var installerRows = []func(context.Context, *bench) (row, error){preparation, installation}
+
 // row is one line of the result.
 type row struct {
 	what       string

@@ -20,7 +20,7 @@ var packages = map[string]place{
 	"internal/ext4":     {pure: true},
 	"internal/iso":      {pure: true},
 	"internal/op":       {pure: true},
-	"internal/peer":     {}, // imported by tests only
+	"internal/peer":     {}, // imported by tests and bench only
 	"internal/program":  {},
 	"internal/repo":     {pure: true},
 	"internal/signed":   {},
@@ -62,7 +62,7 @@ var packages = map[string]place{
 
 	"test/installer": {rank: 7}, // tests only: the real Debian installer
 
-	"bench": {rank: 7, imports: []string{"disk", "event"}},
+	"bench": {rank: 7, imports: []string{"disk", "event", "peer"}}, // peer, for its mirror: machines of bench install, too
 
 	"test/player": {}, // /init of an initrd that the tests play installers with
 

@@ -1,7 +1,7 @@
 // Package peer finds the real programs that tests hold herdbook against: the
-// kernel's tools, gpg, podman, virt-builder, QEMU. It is for tests only. A test
-// whose peer is missing is skipped and says why; where HERDBOOK_CI is set,
-// it fails, since there nothing may be skipped.
+// kernel's tools, gpg, podman, virt-builder, QEMU. It is for tests and bench only. A
+// test whose peer is missing is skipped and says why; where HERDBOOK_CI is set, it
+// fails, since there nothing may be skipped.
 package peer
 
 import (
