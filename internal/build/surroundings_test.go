@@ -3,6 +3,7 @@ package build
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -20,67 +21,112 @@ import (
 	"herdbook/internal/plan"
 )
 
-// liveServer is a disc of the shape of Ubuntu's live server, whose kernel and
-// initrd play a script.
-func liveServer(t *testing.T, script string, files map[string][]byte) string {
+// discOf is a disc of the shape of an installer's, whose kernel and initrd play a
+// script, and the kind of install that it is for.
+type discOf struct {
+	kind, volume   string
+	kernel, initrd string            // where they lie
+	files          map[string]string // more on it
+	source         string            // by which the kernel's command line names the disc; "" if it need not
+	last           string            // words of the installer
+}
+
+var discs = map[string]discOf{
+	"an Ubuntu live server": {
+		"autoinstall", "Ubuntu-Server 24.04.1 LTS amd64", "casper/vmlinuz", "casper/initrd",
+		map[string]string{".disk/info": "Ubuntu-Server 24.04.1 LTS \"Noble Numbat\" - Release amd64 (20240827)\n"}, "",
+		"log Nov 24 12:09:21 ubuntu-server subiquity_event.1234[1234]: subiquity/Shutdown/shutdown: mode=POWEROFF",
+	},
+	"a Debian netinst": {
+		"preseed", "Debian 12.8.0 amd64 n", "install.amd/vmlinuz", "install.amd/initrd.gz",
+		map[string]string{".disk/info": "Debian GNU/Linux 12.8.0 \"Bookworm\" - Official amd64 NETINST with firmware 20241109-11:05\n"}, "",
+		"log herdbook: the installation is complete",
+	},
+	"a Rocky boot.iso": {
+		"kickstart", "Rocky-9-5-x86_64-dvd", "images/pxeboot/vmlinuz", "images/pxeboot/initrd.img",
+		map[string]string{".discinfo": "1731415687.1\nRocky Linux 9.5\nx86_64\n"}, " inst.stage2=hd:LABEL=Rocky-9-5-x86_64-dvd",
+		"say herdbook: the installation is complete",
+	},
+	"a Leap DVD": {
+		"autoyast", "openSUSE-Leap-15.6-DVD-x86_64710", "boot/x86_64/loader/linux", "boot/x86_64/loader/initrd",
+		map[string]string{"media.1/products": "/ openSUSE-Leap 15.6-1\n"}, " install=cd:/",
+		"log install program exit code is 0",
+	},
+}
+
+// master makes the disc.
+func (d discOf) master(t *testing.T, script string, files map[string][]byte) string {
 	t.Helper()
 	peer.NeedTool(t, "xorriso")
 	kernel, initrd := peer.Player(t, script, files)
-	tree, disc := t.TempDir(), filepath.Join(t.TempDir(), "ubuntu-24.04-live-server-amd64.iso")
-	for _, dir := range []string{"casper", ".disk"} {
-		peer.Must(t, os.Mkdir(filepath.Join(tree, dir), 0o755))
-	}
-	for from, to := range map[string]string{kernel: "casper/vmlinuz", initrd: "casper/initrd"} {
+	top, disc := t.TempDir(), filepath.Join(t.TempDir(), "an installer.iso")
+	on := map[string]string{}
+	maps.Copy(on, d.files)
+	for from, to := range map[string]string{kernel: d.kernel, initrd: d.initrd} {
 		content, err := os.ReadFile(from)
 		peer.Must(t, err)
-		peer.Must(t, os.WriteFile(filepath.Join(tree, to), content, 0o444))
+		on[to] = string(content)
 	}
-	info := "Ubuntu-Server 24.04.1 LTS \"Noble Numbat\" - Release amd64 (20240827)\n"
-	peer.Must(t, os.WriteFile(filepath.Join(tree, ".disk/info"), []byte(info), 0o444))
-	peer.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-V", "Ubuntu-Server 24.04.1 LTS amd64", "-J", "-r", "-o", disc, tree)
+	for name, content := range on {
+		path := filepath.Join(top, name)
+		peer.Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		peer.Must(t, os.WriteFile(path, []byte(content), 0o444))
+	}
+	peer.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-V", d.volume, "-J", "-r", "-o", disc, top)
 	return disc
 }
 
-// An installer on a disc starts from it, with the disc in the drive and the answers
-// on a second one.
+// onDisc is the step that installs from a disc.
+func onDisc(t *testing.T, kind, disc string) plan.Step {
+	t.Helper()
+	i := definition.Install{Kind: kind, Location: medium(t, disc), Answers: op.Secret{Value: "#cloud-config\nautoinstall: {version: 1}\n"}, Memory: 1024}
+	i.Location.URL = strings.ReplaceAll(i.Location.URL, " ", "%20")
+	return plan.Step{Step: definition.Step{Kind: plan.KindInstall, Name: kind}, Image: "played", Install: &i, Size: 1 << 30}
+}
+
+// An installer on a disc starts from it, with the disc in the drive, and the
+// answers of Ubuntu's on a second one.
 func TestVMPlayedFromADisc(t *testing.T) {
-	const answers = "#cloud-config\nautoinstall:\n  version: 1\n"
-	s := newStage(t)
-	disc := liveServer(t, `mount-label Ubuntu-Server 24.04.1 LTS amd64
-mount-label cidata
-disk /root.img
-log Nov 24 12:09:21 ubuntu-server subiquity_event.1234[1234]: start: subiquity/Shutdown/shutdown: mode=POWEROFF
-poweroff
-`, map[string][]byte{"/root.img": rootDisk(t)})
-	i := definition.Install{Kind: "autoinstall", Location: medium(t, disc), Answers: op.Secret{Value: answers}, Memory: 1024}
-	layer, err := s.install(plan.Step{
-		Step: definition.Step{Kind: plan.KindInstall, Name: i.Kind}, Image: "played", Install: &i, Size: 1 << 30,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	has(t, "console", s.lines(event.Console), "found Ubuntu-Server 24.04.1 LTS amd64 on sr0", "found cidata on vdb")
-	has(t, "notices", s.logged(layer, event.Notice), "installed Played 1")
-	left, err := filepath.Glob(filepath.Join(s.Store.Dir(), "layers", "*", "*"))
-	peer.Must(t, err)
-	for _, path := range left {
-		switch filepath.Base(path) {
-		case "disk.qcow2", "layer.json", "log.ndjson", "used":
-		default:
-			t.Errorf("%s was left beside the layer", path)
-		}
+	root := map[string][]byte{"/root.img": rootDisk(t)}
+	for name, d := range discs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t)
+			script := []string{"cmdline", "mount-label " + d.volume, "disk /root.img", d.last, "poweroff", ""}
+			want := []string{d.source, "found " + d.volume + " on sr0"}
+			if d.kind == "autoinstall" {
+				script = slices.Insert(script, 2, "mount-label cidata")
+				want = append(want, "found cidata on vdb")
+			}
+			layer, err := s.install(onDisc(t, d.kind, d.master(t, strings.Join(script, "\n"), root)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			has(t, "console", s.lines(event.Console), want...)
+			has(t, "notices", s.logged(layer, event.Notice), "installed Played 1")
+			left, err := filepath.Glob(filepath.Join(s.Store.Dir(), "layers", "*", "*"))
+			peer.Must(t, err)
+			for _, path := range left {
+				if !slices.Contains([]string{"disk.qcow2", "layer.json", "log.ndjson", "used"}, filepath.Base(path)) {
+					t.Errorf("%s was left beside the layer", path)
+				}
+			}
+		})
 	}
 }
 
-// Whoever changes a disc after it was planned is found out.
+// Whoever changes a disc after it was planned is found out, and so is a disc of
+// another kind.
 func TestVMPlayedFromAnotherDisc(t *testing.T) {
-	s := newStage(t)
-	disc := liveServer(t, "poweroff\n", nil)
-	i := definition.Install{Kind: "autoinstall", Location: medium(t, disc), Memory: 512}
-	i.Location.Checksum = digest.Of([]byte("another")).Checksum()
-	_, err := s.install(plan.Step{Step: definition.Step{Kind: plan.KindInstall, Name: i.Kind}, Image: "played", Install: &i, Size: 1 << 30})
-	if err == nil || !strings.Contains(err.Error(), disc) || len(s.lines(event.Console)) > 0 {
-		t.Errorf("%v, console %q", err, s.lines(event.Console))
+	disc := discs["an Ubuntu live server"].master(t, "poweroff\n", nil)
+	changed := onDisc(t, "autoinstall", disc)
+	changed.Install.Location.Checksum = digest.Of([]byte("another")).Checksum()
+	for want, step := range map[string]plan.Step{"does not match its digest": changed, `for install "autoinstall"`: onDisc(t, "kickstart", disc)} {
+		s := newStage(t)
+		_, err := s.install(step)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), disc) || len(s.lines(event.Console)) > 0 {
+			t.Errorf("%v, want %q; console %q", err, want, s.lines(event.Console))
+		}
 	}
 }
 
