@@ -4,7 +4,7 @@
 # make build    bin/herdbook
 # make check    the tests without machines, and what reads the code
 # make vm       the tests with machines
-# make test-installer  the real Debian installer, to the end: half an hour to an hour
+# make test-installer  the real Debian installer, to the end: 20 minutes and more
 # make bench    figures, beside those of the tools that herdbook succeeds
 # make bench BENCH=installer  the same of the real Debian installer: a quarter of an hour
 # make clean    what make has made, but for the store of layers
