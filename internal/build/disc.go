@@ -32,7 +32,7 @@ func bootFiles(disc, kind, dir string) (o origin, err error) {
 	}
 	d, err := iso.Open(file, stat.Size())
 	if err != nil {
-		return o, fmt.Errorf("%s: %w", disc, err)
+		return o, fmt.Errorf("%s: %w; is it the ISO image of an installer?", disc, err)
 	}
 	t, err := tree.Find(tree.For(kind), disc, discFiles{d})
 	if err = errors.Join(err, t.Runs()); err != nil {

@@ -20,7 +20,7 @@ import (
 // images is where an archive has what netboot holds.
 const images = "/dists/bookworm/main/installer-amd64/current/images/netboot/debian-installer/amd64"
 
-// The whole way takes half an hour to an hour under emulation, so it is no part of
+// The whole way takes twenty minutes and more under emulation, so it is no part of
 // make test.
 func TestInstaller(t *testing.T) {
 	root, err := filepath.Abs("../..")
