@@ -40,7 +40,7 @@ func (p *packages) address(ctx context.Context, sink event.Sink) string {
 	if p.cacher == nil {
 		return ""
 	}
-	return fmt.Sprintf("http://%s:%d", hostAddress, p.cacher.Port())
+	return onLoopback(p.cacher.Port())
 }
 
 // close ends the proxy, when no machine runs any more.

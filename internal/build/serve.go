@@ -11,6 +11,9 @@ import (
 // hostAddress is what a guest on QEMU's user network calls the host's loopback.
 const hostAddress = "10.0.2.2"
 
+// onLoopback is what a guest calls a server on a port of the host's loopback.
+func onLoopback(port int) string { return fmt.Sprintf("http://%s:%d", hostAddress, port) }
+
 // serve lets guests fetch the files of a directory of this machine. It returns the
 // address that they find it at, until stop is called.
 func serve(dir string) (address string, stop func() error, err error) {
@@ -28,5 +31,5 @@ func serve(dir string) (address string, stop func() error, err error) {
 		}
 		return err
 	}
-	return fmt.Sprintf("http://%s:%d/", hostAddress, listener.Addr().(*net.TCPAddr).Port), stop, nil
+	return onLoopback(listener.Addr().(*net.TCPAddr).Port) + "/", stop, nil
 }

@@ -158,11 +158,10 @@ const busyShare = 10
 func (w *watch) fail(ctx context.Context, m *machine.Machine, f *install.Failure) error {
 	w.mu.Lock() // a machine that hangs may go on talking
 	w.monitor.Explain(f)
-	e := &InstallError{Failure: w.hushed(f), System: slices.Clone(w.system)}
+	told := *f
+	told.Why, told.Text = op.Redact(f.Why, w.secrets), w.hush(f.Text)
+	e := &InstallError{Failure: &told, Console: w.hush(m.Tail()), System: slices.Clone(w.system)}
 	w.mu.Unlock()
-	for _, line := range m.Tail() {
-		e.Console = append(e.Console, op.Redact(line, w.secrets))
-	}
 	if f.Hang {
 		if err := m.Screenshot(ctx, w.screen); err == nil {
 			e.Screen = w.screen
@@ -171,15 +170,13 @@ func (w *watch) fail(ctx context.Context, m *machine.Machine, f *install.Failure
 	return e
 }
 
-// hushed is a failure without secrets.
-func (w *watch) hushed(f *install.Failure) *install.Failure {
-	told := *f
-	told.Why = op.Redact(f.Why, w.secrets)
-	told.Text = nil
-	for _, line := range f.Text {
-		told.Text = append(told.Text, op.Redact(line, w.secrets))
+// hush returns lines without secrets.
+func (w *watch) hush(lines []string) []string {
+	var told []string
+	for _, line := range lines {
+		told = append(told, op.Redact(line, w.secrets))
 	}
-	return &told
+	return told
 }
 
 // end judges how the machine ended.

@@ -36,7 +36,7 @@ type Cacher struct {
 	process  *program.Process
 	listener net.Listener
 	serving  sync.WaitGroup
-	ending   chan struct{}
+	ending   chan struct{} // closed first: the program, asked to end, may wait for its connections
 }
 
 // Start starts a proxy that keeps what it fetches below dir, which is made if

@@ -75,10 +75,10 @@ func (f *Fetcher) Get(ctx context.Context, address string, limit int64) ([]byte,
 	return data, nil
 }
 
-// File fetches address, at most limit bytes, to path and verifies it. What an interrupted fetch left
-// in path + ".part" is gone on with where the server knows ranges. The file
-// appears whole and verified, or not at all; a download that does not match
-// want is removed, so that the next one starts afresh.
+// File fetches address, at most limit bytes, to path and verifies it. What an
+// interrupted fetch left in path + ".part" is gone on with where the server knows
+// ranges. The file appears whole and verified, or not at all; a download that does
+// not match want is removed, so that the next one starts afresh.
 func (f *Fetcher) File(ctx context.Context, address, path string, want digest.Checksum, limit int64) error {
 	part := path + ".part"
 	out, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o644)
