@@ -19,6 +19,7 @@ import (
 	"herdbook/internal/disk"
 	"herdbook/internal/event"
 	"herdbook/internal/ext4"
+	"herdbook/internal/filesystem"
 	"herdbook/internal/peer"
 	"herdbook/internal/program"
 	"herdbook/internal/signed"
@@ -189,10 +190,10 @@ func TestPackagesBecomeADisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	fs := open(t, path)
-	stat := func(name string) *ext4.Stat {
+	stat := func(name string) *filesystem.Stat {
 		info, err := fs.Lstat(name)
 		peer.Must(t, err)
-		return info.Sys().(*ext4.Stat)
+		return info.Sys().(*filesystem.Stat)
 	}
 	if secret := stat("etc/secret"); os.Getuid() == 0 && (secret.UID != 33 || secret.GID != 42) || secret.Mode&0o7777 != 0o640 {
 		t.Errorf("etc/secret: %+v", secret)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"herdbook/internal/filesystem"
 	"herdbook/internal/peer"
 )
 
@@ -34,7 +35,7 @@ func readAll(image []byte) int64 {
 	if err != nil {
 		return r.read
 	}
-	_ = f.Walk(func(name string, e *Entry) error {
+	_ = f.Walk(func(name string, e *filesystem.Entry) error {
 		if _, err := e.Stat(); err != nil {
 			return nil
 		}
@@ -201,7 +202,7 @@ func BenchmarkWalk(b *testing.B) {
 	f := openImage(b, makeImage(b, tree, "-t ext4 -O metadata_csum,64bit", "200M"))
 	b.SetBytes(total)
 	for b.Loop() {
-		peer.Must(b, f.Walk(func(_ string, e *Entry) error {
+		peer.Must(b, f.Walk(func(_ string, e *filesystem.Entry) error {
 			if !e.Type().IsRegular() {
 				return nil
 			}

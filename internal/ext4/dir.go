@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"sort"
+
+	"herdbook/internal/filesystem"
 )
 
 const (
@@ -14,95 +15,18 @@ const (
 	maxName    = 255
 )
 
-// Entry is one name in a directory. It is an fs.DirEntry.
-type Entry struct {
-	f    *FS
-	name string
-	ino  uint32
-	dir  uint32 // inode of the directory, for messages
-}
-
-// Name implements fs.DirEntry.
-func (e *Entry) Name() string { return e.name }
-
-// IsDir implements fs.DirEntry. An unreadable inode is no directory.
-func (e *Entry) IsDir() bool { return e.Type().IsDir() }
-
-// Type implements fs.DirEntry.
-func (e *Entry) Type() fs.FileMode {
-	n, err := e.f.inode(e.ino)
-	if err != nil {
-		return fs.ModeIrregular
-	}
-	return n.FileMode().Type()
-}
-
-// Info implements fs.DirEntry.
-func (e *Entry) Info() (fs.FileInfo, error) {
-	n, err := e.f.inode(e.ino)
-	if err != nil {
-		return nil, fmt.Errorf("stat %q in directory inode %d: %w", e.name, e.dir, err)
-	}
-	return info{e.name, n}, nil
-}
-
-// Stat is Info without the wrapping.
-func (e *Entry) Stat() (*Stat, error) {
-	n, err := e.f.inode(e.ino)
-	if err != nil {
-		return nil, fmt.Errorf("stat %q in directory inode %d: %w", e.name, e.dir, err)
-	}
-	s := n.Stat
-	return &s, nil
-}
-
-// Open opens a regular file.
-func (e *Entry) Open() (*File, error) {
-	n, err := e.f.inode(e.ino)
-	if err != nil {
-		return nil, err
-	}
-	if n.kind() != modeRegular {
-		return nil, fmt.Errorf("open %q: %w", e.name, errNotRegular)
-	}
-	return e.f.openFile(n, e.name)
-}
-
-// ReadLink returns the target of a symbolic link.
-func (e *Entry) ReadLink() (string, error) {
-	n, err := e.f.inode(e.ino)
-	if err != nil {
-		return "", err
-	}
-	return e.f.readLink(n)
-}
-
-// Xattrs returns the extended attributes, by their full names.
-func (e *Entry) Xattrs() (map[string][]byte, error) {
-	n, err := e.f.inode(e.ino)
-	if err != nil {
-		return nil, err
-	}
-	return e.f.xattrs(n)
-}
-
-var errNotRegular = errors.New("not a regular file")
-
-// entries lists a directory without . and .., sorted by name.
-func (f *FS) entries(n *inode) ([]*Entry, error) {
-	var list []*Entry
-	seen := map[string]bool{}
+// names lists a directory without . and .. .
+func (f *FS) names(n *inode) ([]filesystem.Name, error) {
+	var list []filesystem.Name
 	err := f.eachEntry(n, func(name []byte, ino uint32) bool {
-		if s := string(name); s != "." && s != ".." && !seen[s] {
-			seen[s] = true
-			list = append(list, &Entry{f, s, ino, n.Ino})
+		if s := string(name); s != "." && s != ".." {
+			list = append(list, filesystem.Name{Name: s, Inode: uint64(ino)})
 		}
 		return true
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read directory inode %d: %w", n.Ino, err)
 	}
-	sort.Slice(list, func(i, j int) bool { return list[i].name < list[j].name })
 	return list, nil
 }
 
@@ -112,7 +36,7 @@ const maxCachedDir = 4 << 20
 
 // lookup finds one name in a directory.
 func (f *FS) lookup(n *inode, name string) (uint32, error) {
-	names, ok := f.dirCache.get(n.Ino)
+	names, ok := f.dirCache.get(n.number())
 	if !ok {
 		names = map[string]uint32{}
 		if err := f.eachEntry(n, func(have []byte, ino uint32) bool {
@@ -124,7 +48,7 @@ func (f *FS) lookup(n *inode, name string) (uint32, error) {
 			return 0, fmt.Errorf("read directory inode %d: %w", n.Ino, err)
 		}
 		if n.Size <= maxCachedDir {
-			f.dirCache.put(n.Ino, names)
+			f.dirCache.put(n.number(), names)
 		}
 	}
 	ino, ok := names[name]
@@ -146,7 +70,7 @@ func (f *FS) eachEntry(n *inode, fn func(name []byte, ino uint32) bool) error {
 	if n.flags&flagInline != 0 {
 		return f.inlineEntries(n, fn)
 	}
-	file, err := f.openFile(n, "directory")
+	file, err := f.content(n)
 	if err != nil {
 		return err
 	}

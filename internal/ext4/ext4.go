@@ -17,18 +17,16 @@ import (
 	"hash/crc32"
 	"io"
 	"strings"
+
+	"herdbook/internal/filesystem"
 )
 
 // ErrNotExt is wrapped by the error of Open for what is no ext2, ext3 or ext4
 // file system at all.
 var ErrNotExt = errors.New("not an ext2, ext3 or ext4 file system")
 
-// ErrCorrupt is wrapped by every error that says that the image contradicts
-// itself or the format.
-var ErrCorrupt = errors.New("file system is corrupt")
-
 func corrupt(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s", filesystem.ErrCorrupt, fmt.Sprintf(format, args...))
 }
 
 // Feature bits that change what this reader must do.
@@ -72,6 +70,7 @@ const (
 
 // FS is an open file system. It is safe for concurrent use if its reader is.
 type FS struct {
+	*filesystem.FS
 	r    io.ReaderAt
 	size int64 // bytes that r has
 
@@ -139,6 +138,7 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	if err := f.readDescriptors(); err != nil {
 		return nil, fmt.Errorf("read group descriptors: %w", err)
 	}
+	f.FS = filesystem.New(driver{f})
 	return f, nil
 }
 
@@ -253,17 +253,10 @@ func (f *FS) checkGeometry() error {
 	return nil
 }
 
-// UUID is the file system's, in lower case with dashes.
-func (f *FS) UUID() string {
+func (f *FS) uuidText() string {
 	u := f.uuid
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
-
-// Label is the volume's name; often empty.
-func (f *FS) Label() string { return f.label }
-
-// Size is the number of bytes that the file system spans.
-func (f *FS) Size() int64 { return int64(f.blocks) * f.block }
 
 // readBlocks fills p, a whole number of blocks, from block number on, with what
 // the journal says where it says something.

@@ -15,6 +15,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"herdbook/internal/filesystem"
 	"herdbook/internal/peer"
 
 	"golang.org/x/sys/unix"
@@ -155,7 +156,7 @@ func TestEveryFileOfEveryVariant(t *testing.T) {
 func compareTree(t *testing.T, f *FS, tree string) {
 	t.Helper()
 	found := map[string]bool{}
-	peer.Must(t, f.Walk(func(name string, e *Entry) error {
+	peer.Must(t, f.Walk(func(name string, e *filesystem.Entry) error {
 		found[name] = true
 		if name == "lost+found" {
 			return fs.SkipDir
@@ -172,7 +173,7 @@ func compareTree(t *testing.T, f *FS, tree string) {
 	}))
 }
 
-func compareFile(t *testing.T, f *FS, e *Entry, name, path string) {
+func compareFile(t *testing.T, f *FS, e *filesystem.Entry, name, path string) {
 	t.Helper()
 	want, err := os.Lstat(path)
 	if err != nil {
@@ -184,7 +185,7 @@ func compareFile(t *testing.T, f *FS, e *Entry, name, path string) {
 		t.Errorf("%s: %v", name, err)
 		return
 	}
-	w, g := want.Sys().(*syscall.Stat_t), got.Sys().(*Stat)
+	w, g := want.Sys().(*syscall.Stat_t), got.Sys().(*filesystem.Stat)
 	if got.Mode() != want.Mode() || g.UID != w.Uid || g.GID != w.Gid || !want.IsDir() && got.Size() != want.Size() {
 		t.Errorf("%s: %v %d:%d %d bytes, want %v %d:%d %d bytes", name, got.Mode(), g.UID, g.GID, got.Size(), want.Mode(), w.Uid, w.Gid, want.Size())
 	}
@@ -212,7 +213,7 @@ func compareFile(t *testing.T, f *FS, e *Entry, name, path string) {
 	compareXattrs(t, f, name, path)
 }
 
-func compareContent(t *testing.T, e *Entry, name, path string) {
+func compareContent(t *testing.T, e *filesystem.Entry, name, path string) {
 	t.Helper()
 	file, err := e.Open()
 	if err != nil {
@@ -284,7 +285,7 @@ func compareUsed(t *testing.T, f *FS, path string) {
 		used += length
 		return nil
 	}))
-	if got := (f.Size() - used) / f.block; got != free {
+	if got := (f.Size - used) / f.block; got != free {
 		t.Errorf("%d free blocks, dumpe2fs counts %d", got, free)
 	}
 }
@@ -331,12 +332,12 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	whole, err := os.ReadFile(makeImage(t, "", "-t ext4 -b 1024", "4M"))
 	peer.Must(t, err)
-	if _, err := Open(bytes.NewReader(whole[:2<<20]), 2<<20); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "cut short") {
+	if _, err := Open(bytes.NewReader(whole[:2<<20]), 2<<20); !errors.Is(err, filesystem.ErrCorrupt) || !strings.Contains(err.Error(), "cut short") {
 		t.Errorf("cut short: %v", err)
 	}
 	broken := bytes.Clone(whole)
 	broken[1024+0x18] ^= 1
-	if _, err := Open(bytes.NewReader(broken), int64(len(broken))); !errors.Is(err, ErrCorrupt) {
+	if _, err := Open(bytes.NewReader(broken), int64(len(broken))); !errors.Is(err, filesystem.ErrCorrupt) {
 		t.Errorf("changed superblock: %v", err)
 	}
 }

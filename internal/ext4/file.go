@@ -4,85 +4,39 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"path"
 	"sort"
-	"time"
 )
 
-// File is an open regular file. Reads of any size go straight into the
-// caller's buffer; holes read as zeros. It is safe for concurrent ReadAt.
-type File struct {
+// content is what an inode holds: a file's bytes, a directory's blocks, a long
+// link's target.
+type content struct {
 	f       *FS
 	n       *inode
-	name    string
 	extents []extent
-	inline  []byte // the content, if the inode holds it
-	offset  int64
-	closed  bool
+	inline  []byte // all of it, if the inode holds it
 }
 
-func (f *FS) openFile(n *inode, name string) (*File, error) {
+func (f *FS) content(n *inode) (*content, error) {
 	if n.flags&flagEncrypt != 0 {
 		return nil, errors.New("the file is encrypted")
 	}
-	file := &File{f: f, n: n, name: name}
+	c := &content{f: f, n: n}
 	var err error
 	if n.flags&flagInline != 0 {
-		file.inline, err = f.inlineData(n)
+		c.inline, err = f.inlineData(n)
 	} else {
-		file.extents, err = f.extents(n)
+		c.extents, err = f.extents(n)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return file, nil
-}
-
-// Stat implements fs.File.
-func (o *File) Stat() (fs.FileInfo, error) { return info{path.Base(o.name), o.n}, nil }
-
-// Close implements fs.File.
-func (o *File) Close() error {
-	if o.closed {
-		return fs.ErrClosed
-	}
-	o.closed = true
-	return nil
-}
-
-// Read implements io.Reader.
-func (o *File) Read(p []byte) (int, error) {
-	if o.closed {
-		return 0, fs.ErrClosed
-	}
-	n, err := o.ReadAt(p, o.offset)
-	o.offset += int64(n)
-	if n > 0 && errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return n, err
-}
-
-// Seek implements io.Seeker.
-func (o *File) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += o.offset
-	case io.SeekEnd:
-		offset += o.n.Size
-	}
-	if offset < 0 {
-		return 0, fmt.Errorf("seek %s to %d: before its start", o.name, offset)
-	}
-	o.offset = offset
-	return offset, nil
+	return c, nil
 }
 
 // ReadAt implements io.ReaderAt.
-func (o *File) ReadAt(p []byte, off int64) (int, error) {
+func (o *content) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, fmt.Errorf("read %s at %d: before its start", o.name, off)
+		return 0, fmt.Errorf("offset %d is before the start", off)
 	}
 	if off >= o.n.Size {
 		return 0, io.EOF
@@ -102,13 +56,13 @@ func (o *File) ReadAt(p []byte, off int64) (int, error) {
 		return len(p), end
 	}
 	if n, err := o.read(p, off); err != nil {
-		return n, fmt.Errorf("read %s at %d: %w", o.name, off, err)
+		return n, err
 	}
 	return len(p), end
 }
 
 // read fills p, which lies wholly within the file.
-func (o *File) read(p []byte, off int64) (int, error) {
+func (o *content) read(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		e, start, ok := o.extentAt(off)
@@ -130,7 +84,7 @@ func (o *File) read(p []byte, off int64) (int, error) {
 
 // extentAt finds the extent that holds the byte off, and where it ends. If off
 // lies in a hole, ok is false and the second result is where the hole ends.
-func (o *File) extentAt(off int64) (e extent, end int64, ok bool) {
+func (o *content) extentAt(off int64) (e extent, end int64, ok bool) {
 	block := uint64(off / o.f.block)
 	i := sort.Search(len(o.extents), func(i int) bool { return o.extents[i].logical+o.extents[i].count > block })
 	if i == len(o.extents) {
@@ -161,30 +115,8 @@ func (f *FS) readBytes(p []byte, at int64) error {
 	return nil
 }
 
-// WriteTo implements io.WriterTo with reads of a MiB.
-func (o *File) WriteTo(w io.Writer) (int64, error) {
-	buffer := make([]byte, min(1<<20, max(1, o.n.Size-o.offset)))
-	total := int64(0)
-	for {
-		n, err := o.Read(buffer)
-		if n > 0 {
-			written, werr := w.Write(buffer[:n])
-			total += int64(written)
-			if werr != nil {
-				return total, werr
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return total, nil
-		}
-		if err != nil {
-			return total, err
-		}
-	}
-}
-
 // Data calls fn for every run of bytes of the file that is not a hole.
-func (o *File) Data(fn func(start, length int64) error) error {
+func (o *content) Data(fn func(start, length int64) error) error {
 	if o.inline != nil {
 		return fn(0, o.n.Size)
 	}
@@ -200,16 +132,3 @@ func (o *File) Data(fn func(start, length int64) error) error {
 	}
 	return nil
 }
-
-// info is an fs.FileInfo.
-type info struct {
-	name string
-	n    *inode
-}
-
-func (i info) Name() string       { return i.name }
-func (i info) Size() int64        { return i.n.Size }
-func (i info) Mode() fs.FileMode  { return i.n.FileMode() }
-func (i info) ModTime() time.Time { return i.n.Mtime }
-func (i info) IsDir() bool        { return i.n.kind() == modeDir }
-func (i info) Sys() any           { s := i.n.Stat; return &s }

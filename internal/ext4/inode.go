@@ -3,20 +3,9 @@ package ext4
 import (
 	"encoding/binary"
 	"fmt"
-	"io/fs"
 	"time"
-)
 
-// Mode bits of an inode, as in stat(2).
-const (
-	modeType    = 0xF000
-	modeSocket  = 0xC000
-	modeSymlink = 0xA000
-	modeRegular = 0x8000
-	modeBlock   = 0x6000
-	modeDir     = 0x4000
-	modeChar    = 0x2000
-	modeFIFO    = 0x1000
+	"herdbook/internal/filesystem"
 )
 
 const (
@@ -27,50 +16,10 @@ const (
 	flagInline  = 0x10000000
 )
 
-// Stat is what an inode says beside name and content; FileInfo.Sys returns it.
-type Stat struct {
-	Ino, Nlink   uint32
-	Mode         uint16 // as in stat(2): type and permissions
-	UID, GID     uint32
-	Major, Minor uint32 // of a device node
-	Size         int64  // bytes
-	Atime        time.Time
-	Mtime        time.Time
-	Ctime        time.Time
-	Crtime       time.Time // zero where the inode has no room for it
-}
-
-// FileMode translates the mode to Go's.
-func (s *Stat) FileMode() fs.FileMode {
-	mode := fs.FileMode(s.Mode & 0o777)
-	for bit, as := range map[uint16]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if s.Mode&bit != 0 {
-			mode |= as
-		}
-	}
-	switch s.Mode & modeType {
-	case modeDir:
-		mode |= fs.ModeDir
-	case modeSymlink:
-		mode |= fs.ModeSymlink
-	case modeBlock:
-		mode |= fs.ModeDevice
-	case modeChar:
-		mode |= fs.ModeDevice | fs.ModeCharDevice
-	case modeFIFO:
-		mode |= fs.ModeNamedPipe
-	case modeSocket:
-		mode |= fs.ModeSocket
-	case modeRegular:
-	default:
-		mode |= fs.ModeIrregular
-	}
-	return mode
-}
-
 // inode is a parsed inode. It is immutable and shared.
 type inode struct {
-	Stat
+	f *FS
+	filesystem.Stat
 	flags    uint32
 	gen      uint32
 	fileACL  uint64 // block of extended attributes
@@ -79,7 +28,10 @@ type inode struct {
 	csumSeed uint32 // of what belongs to the inode
 }
 
-func (n *inode) kind() uint16 { return n.Mode & modeType }
+// number is the inode's: ext4 has no more than 2³².
+func (n *inode) number() uint32 { return uint32(n.Ino) }
+
+func (n *inode) kind() uint16 { return n.Mode & filesystem.ModeType }
 
 // inode reads and verifies inode number ino.
 func (f *FS) inode(ino uint32) (*inode, error) {
@@ -107,8 +59,9 @@ func (f *FS) inode(ino uint32) (*inode, error) {
 func (f *FS) parseInode(ino uint32, raw []byte) (*inode, error) {
 	le := binary.LittleEndian
 	n := &inode{
-		Stat: Stat{
-			Ino: ino, Mode: le.Uint16(raw), Nlink: uint32(le.Uint16(raw[0x1A:])),
+		f: f,
+		Stat: filesystem.Stat{
+			Ino: uint64(ino), Mode: le.Uint16(raw), Nlink: uint32(le.Uint16(raw[0x1A:])),
 			UID: uint32(le.Uint16(raw[0x2:])) | uint32(le.Uint16(raw[0x78:]))<<16,
 			GID: uint32(le.Uint16(raw[0x18:])) | uint32(le.Uint16(raw[0x7A:]))<<16,
 		},
@@ -131,7 +84,7 @@ func (f *FS) parseInode(ino uint32, raw []byte) (*inode, error) {
 	if len(raw) > 128 {
 		n.extra = append([]byte(nil), raw[128+extra:]...)
 	}
-	if k := n.kind(); k == modeBlock || k == modeChar {
+	if k := n.kind(); k == filesystem.ModeBlock || k == filesystem.ModeChar {
 		n.readDevice()
 	}
 	return n, f.verifyInode(n, raw)
@@ -140,7 +93,7 @@ func (f *FS) parseInode(ino uint32, raw []byte) (*inode, error) {
 func (f *FS) readSize(n *inode, raw []byte) error {
 	le := binary.LittleEndian
 	size := uint64(le.Uint32(raw[0x4:]))
-	if k := n.kind(); k == modeRegular || k == modeDir && f.incompat&incompatLargedir != 0 {
+	if k := n.kind(); k == filesystem.ModeRegular || k == filesystem.ModeDir && f.incompat&incompatLargedir != 0 {
 		size |= uint64(le.Uint32(raw[0x6C:])) << 32
 	}
 	if size > 1<<62 {
@@ -192,7 +145,7 @@ func (n *inode) readDevice() {
 
 func (f *FS) verifyInode(n *inode, raw []byte) error {
 	var number, gen [4]byte
-	binary.LittleEndian.PutUint32(number[:], n.Ino)
+	binary.LittleEndian.PutUint32(number[:], n.number())
 	binary.LittleEndian.PutUint32(gen[:], n.gen)
 	n.csumSeed = crc(crc(f.seed, number[:]), gen[:])
 	if f.roCompat&roMetadataCsum == 0 {

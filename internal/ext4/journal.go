@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"herdbook/internal/filesystem"
 )
 
 // The journal (jbd2) is big-endian. Only what recovery needs is here: which
@@ -33,7 +35,7 @@ const (
 
 type journal struct {
 	f        *FS
-	file     *File
+	file     *content
 	block    int64
 	first    uint32 // first block of the log
 	end      uint32 // behind the last
@@ -53,10 +55,10 @@ func (f *FS) replay() error {
 	if err != nil {
 		return err
 	}
-	if n.kind() != modeRegular || n.Size > maxJournalSize {
+	if n.kind() != filesystem.ModeRegular || n.Size > maxJournalSize {
 		return corrupt("inode %d is no journal", f.journalInode)
 	}
-	file, err := f.openFile(n, "journal")
+	file, err := f.content(n)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"herdbook/internal/filesystem"
 	"herdbook/internal/peer"
 )
 
@@ -46,7 +47,7 @@ func TestTheKernelSeesTheSame(t *testing.T) {
 func compareWithKernel(t *testing.T, f *FS, dir string) {
 	t.Helper()
 	compareTree(t, f, dir)
-	peer.Must(t, f.Walk(func(name string, e *Entry) error {
+	peer.Must(t, f.Walk(func(name string, e *filesystem.Entry) error {
 		path := filepath.Join(dir, name)
 		var want unix.Stat_t
 		peer.Must(t, unix.Lstat(path, &want))
@@ -69,7 +70,7 @@ func compareWithKernel(t *testing.T, f *FS, dir string) {
 
 // compareHoles reads only where the kernel says that there is data, and makes
 // sure that all between is zeros in ours.
-func compareHoles(t *testing.T, e *Entry, name, path string) {
+func compareHoles(t *testing.T, e *filesystem.Entry, name, path string) {
 	t.Helper()
 	ours, err := e.Open()
 	peer.Must(t, err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"herdbook/internal/filesystem"
 )
 
 const (
@@ -117,10 +119,10 @@ func (f *FS) xattrInode(ino, size uint32) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.flags&flagEAInode == 0 || n.kind() != modeRegular || n.Size != int64(size) {
+	if n.flags&flagEAInode == 0 || n.kind() != filesystem.ModeRegular || n.Size != int64(size) {
 		return nil, corrupt("inode %d holds no attribute of %d bytes", ino, size)
 	}
-	file, err := f.openFile(n, "attribute")
+	file, err := f.content(n)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +169,7 @@ func (f *FS) inlineData(n *inode) ([]byte, error) {
 		return nil, err
 	}
 	data := append(append([]byte{}, n.block[:]...), attrs[systemData]...)
-	if n.kind() == modeDir {
+	if n.kind() == filesystem.ModeDir {
 		return data, nil
 	}
 	// A size beyond the data reads as zeros, as it does for the kernel.

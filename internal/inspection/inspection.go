@@ -16,6 +16,7 @@ import (
 
 	"herdbook/internal/disk"
 	"herdbook/internal/ext4"
+	"herdbook/internal/filesystem"
 )
 
 // System is an installed operating system on a disk.
@@ -65,8 +66,8 @@ func (s *System) RootPartition() int { return s.Mounts[0].Partition }
 // volume is one file system on the disk.
 type volume struct {
 	partition disk.Partition
-	fs        *ext4.FS // nil if it is of another kind
-	kind      string   // as for mount(8), or a description of what cannot be mounted
+	fs        *filesystem.FS // nil if it cannot be read here
+	kind      string         // as for mount(8), or a description of what cannot be mounted
 	uuid      string
 	label     string
 }
@@ -121,7 +122,7 @@ func readVolume(r io.ReaderAt, p disk.Partition) (volume, error) {
 	f, err := ext4.Open(section, p.Size)
 	switch {
 	case err == nil:
-		v.fs, v.kind, v.uuid, v.label = f, "ext4", f.UUID(), f.Label()
+		v.fs, v.kind, v.uuid, v.label = f.FS, f.Kind, f.UUID, f.Label
 		return v, nil
 	case !errors.Is(err, ext4.ErrNotExt):
 		return v, err
@@ -178,7 +179,7 @@ func findRoot(volumes []volume) (volume, error) {
 	return volume{}, errors.New("no operating system found: no ext2, ext3 or ext4 file system has etc/os-release")
 }
 
-func isRoot(f *ext4.FS) bool {
+func isRoot(f *filesystem.FS) bool {
 	// Where /usr is a file system of its own, os-release is a link into it.
 	has := func(name string) bool { _, err := f.Lstat(name); return err == nil }
 	return (has("etc/os-release") || has("usr/lib/os-release")) && (has("etc/fstab") || has("etc/hosts"))

@@ -4,7 +4,7 @@ import (
 	"io/fs"
 	"strings"
 
-	"herdbook/internal/ext4"
+	"herdbook/internal/filesystem"
 )
 
 // tree joins file systems: the root, and others at their mount points. Links
@@ -16,11 +16,11 @@ type tree struct {
 // Mounted is a file system in its place.
 type Mounted struct {
 	Dir string // as fs.FS names it: "." for the root
-	FS  *ext4.FS
+	FS  *filesystem.FS
 }
 
 // at finds the file system that holds name, and the name in it.
-func (t *tree) at(name string) (*ext4.FS, string) {
+func (t *tree) at(name string) (*filesystem.FS, string) {
 	best, rest := t.mounts[0].FS, name
 	for _, m := range t.mounts[1:] {
 		if name == m.Dir {

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"herdbook/internal/ext4"
+	"herdbook/internal/filesystem"
 	"herdbook/internal/inspection"
 )
 
@@ -44,8 +44,8 @@ func writeTar(ctx context.Context, w io.Writer, mounts []inspection.Mounted) err
 
 // fileSystem adds one.
 func (t *tarWriter) fileSystem(ctx context.Context, m inspection.Mounted) error {
-	t.first = map[uint32]string{}
-	return m.FS.Walk(func(name string, e *ext4.Entry) error {
+	t.first = map[uint64]string{}
+	return m.FS.Walk(func(name string, e *filesystem.Entry) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
@@ -71,13 +71,13 @@ func (t *tarWriter) fileSystem(ctx context.Context, m inspection.Mounted) error 
 
 type tarWriter struct {
 	tar    *tar.Writer
-	first  map[uint32]string // inode of the file system → the name that it was written under
+	first  map[uint64]string // inode of the file system → the name that it was written under
 	buffer []byte
 }
 
 // add writes one entry. Device nodes are the container's own, and sockets are
 // nothing without who listens.
-func (t *tarWriter) add(name string, e *ext4.Entry) error {
+func (t *tarWriter) add(name string, e *filesystem.Entry) error {
 	stat, err := e.Stat()
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (t *tarWriter) add(name string, e *ext4.Entry) error {
 	return t.content(e, stat.Size)
 }
 
-func (t *tarWriter) content(e *ext4.Entry, size int64) error {
+func (t *tarWriter) content(e *filesystem.Entry, size int64) error {
 	if size == 0 {
 		return nil
 	}
@@ -130,7 +130,7 @@ func (t *tarWriter) content(e *ext4.Entry, size int64) error {
 
 // records are the extended attributes. Labels of the host's security modules
 // are the container runtime's to give.
-func records(e *ext4.Entry) (map[string]string, error) {
+func records(e *filesystem.Entry) (map[string]string, error) {
 	attrs, err := e.Xattrs()
 	if err != nil || len(attrs) == 0 {
 		return nil, err
