@@ -90,6 +90,7 @@ func Create(ctx context.Context, path string, size int64) error {
 type FlattenOptions struct {
 	SourceFormat Format // default qcow2
 	Format       Format // default qcow2
+	Subformat    string // as Subformat returns it; "" for the format's usual one
 	Compress     bool   // with zstd, qcow2 only
 }
 
@@ -110,12 +111,57 @@ func Flatten(ctx context.Context, src, dst string, o FlattenOptions) error {
 	if o.Compress {
 		options = []string{"-c", "-o", "compression_type=zstd"}
 	}
+	if o.Subformat != "" {
+		options = []string{"-o", "subformat=" + o.Subformat}
+	}
 	// Out of order is faster where clusters are compressed.
 	options = append(options, "-m", "16", "-W")
 	if err := convert(ctx, from, dst, o.Format, options...); err != nil {
 		return fmt.Errorf("flatten %s: %w", src, err)
 	}
 	return nil
+}
+
+// Commit writes what a qcow2 overlay holds into the image that it stands on,
+// which grows if the overlay is larger. Zeros become holes where that image can
+// have them. Done twice it changes nothing more.
+func Commit(ctx context.Context, overlay string) error {
+	from, err := node(overlay, QCOW2, false)
+	if err == nil {
+		// -d: the overlay is thrown away as a whole, and need not be emptied.
+		_, err = qemuImg(ctx, "commit", "-q", "-d", from)
+	}
+	if err != nil {
+		return fmt.Errorf("commit %s: %w", overlay, err)
+	}
+	return nil
+}
+
+// Subformat is the variant of a VMDK image, such as streamOptimized, as qemu-img
+// takes it; "" for other formats.
+func Subformat(ctx context.Context, path string, format Format) (string, error) {
+	if format != VMDK {
+		return "", nil
+	}
+	at, err := node(path, format, false)
+	if err != nil {
+		return "", err
+	}
+	out, err := qemuImg(ctx, "info", "--output=json", at)
+	if err != nil {
+		return "", fmt.Errorf("look at disk image %s: %w", path, err)
+	}
+	var said struct {
+		Specific struct {
+			Data struct {
+				CreateType string `json:"create-type"`
+			} `json:"data"`
+		} `json:"format-specific"`
+	}
+	if err := json.Unmarshal(out, &said); err != nil {
+		return "", fmt.Errorf("look at disk image %s: %w", path, err)
+	}
+	return said.Specific.Data.CreateType, nil
 }
 
 // convert writes what a node holds to a new file at dst, which appears whole or
