@@ -25,6 +25,7 @@ var packages = map[string]place{
 	"internal/repo":       {pure: true},
 	"internal/signed":     {},
 
+	"internal/archive":   {rank: 1, pure: true, imports: []string{"filesystem"}},
 	"internal/bootstrap": {rank: 1, imports: []string{"digest", "disk", "event", "program"}},
 	"internal/cacher":    {rank: 1, imports: []string{"program"}},
 	"internal/ext4":      {rank: 1, pure: true, imports: []string{"filesystem"}},
@@ -33,7 +34,6 @@ var packages = map[string]place{
 	"internal/store":     {rank: 1, imports: []string{"digest"}},
 	"internal/tree":      {rank: 1, pure: true, imports: []string{"digest"}},
 	"internal/unpack":    {rank: 1, imports: []string{"disk", "event"}},
-
 	"internal/workpiece": {rank: 1, imports: []string{"disk"}},
 
 	"internal/definition":   {rank: 2, pure: true, imports: []string{"digest", "op"}},
@@ -45,7 +45,7 @@ var packages = map[string]place{
 
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
 	"internal/agent":         {rank: 3, imports: []string{"event", "guest", "op", "wire"}},
-	"internal/target/docker": {rank: 3, imports: []string{"digest", "event", "filesystem", "inspection"}},
+	"internal/target/docker": {rank: 3, imports: []string{"archive", "digest", "event", "filesystem", "inspection"}},
 	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "op", "wire"}},
 
 	"internal/plan": {rank: 4, pure: true, imports: []string{"definition", "digest", "install", "op", "pin", "store"}},

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
@@ -26,7 +25,8 @@ type System struct {
 	Architecture string   // as Debian names it: amd64, arm64 …
 	Kernels      []Kernel // newest first
 
-	tree *tree
+	tree    *filesystem.FS
+	mounted []filesystem.Mounted
 }
 
 // Mount is one file system of the disk and where it belongs.
@@ -50,15 +50,16 @@ type Release struct {
 type Kernel struct {
 	Version string
 	Image   string // path in the tree
+	Initrd  string // the initrd that goes with it; "" if there is none
 }
 
-// Tree is the system's file tree with its ext2, ext3 and ext4 file systems in
-// their places. It implements fs.StatFS, fs.ReadDirFS and fs.ReadLinkFS.
-func (s *System) Tree() fs.FS { return s.tree }
+// Tree is the system's file tree with all file systems that can be read on the
+// host in their places.
+func (s *System) Tree() *filesystem.FS { return s.tree }
 
 // FileSystems are those of the system that can be read on the host, the root
 // first. What a later one hides is still in an earlier one.
-func (s *System) FileSystems() []Mounted { return s.tree.mounts }
+func (s *System) FileSystems() []filesystem.Mounted { return s.mounted }
 
 // RootPartition is the number of the root's partition; 0 is the whole disk.
 func (s *System) RootPartition() int { return s.Mounts[0].Partition }
@@ -188,7 +189,7 @@ func isRoot(f *filesystem.FS) bool {
 // mount puts the volumes to where fstab wants them.
 func (s *System) mount(root volume, volumes []volume) error {
 	s.Mounts = []Mount{{Partition: root.partition.Number, Dir: "/", Type: "ext4"}}
-	s.tree = &tree{mounts: []Mounted{{".", root.fs}}}
+	s.mounted = []filesystem.Mounted{{Dir: ".", FS: root.fs}}
 	text, err := readText(root.fs, "etc/fstab")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -202,8 +203,6 @@ func (s *System) mount(root volume, volumes []volume) error {
 		}
 		v, ok := e.find(volumes)
 		switch {
-		case e.dir == "/usr":
-			return fmt.Errorf("etc/fstab wants %s on /usr: herdbook cannot work on a system whose /usr is not on its root file system", e.spec)
 		case !ok && e.mayFail():
 			continue
 		case !ok:
@@ -213,66 +212,11 @@ func (s *System) mount(root volume, volumes []volume) error {
 		}
 		s.Mounts = append(s.Mounts, Mount{v.partition.Number, e.dir, v.kind, e.mountOptions()})
 		if v.fs != nil {
-			s.tree.mounts = append(s.tree.mounts, Mounted{strings.TrimPrefix(e.dir, "/"), v.fs})
+			s.mounted = append(s.mounted, filesystem.Mounted{Dir: strings.TrimPrefix(e.dir, "/"), FS: v.fs})
 		}
 	}
-	return nil
-}
-
-// kernels lists the kernels that have modules, the newest first.
-func kernels(tree fs.FS) ([]Kernel, error) {
-	entries, err := fs.ReadDir(tree, "boot")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var list []Kernel
-	for _, e := range entries {
-		for _, prefix := range []string{"vmlinuz-", "vmlinux-", "Image-"} {
-			version, ok := strings.CutPrefix(e.Name(), prefix)
-			if !ok {
-				continue
-			}
-			if _, err := fs.Stat(tree, path.Join("lib/modules", version)); err == nil {
-				list = append(list, Kernel{version, path.Join("boot", e.Name())})
-			}
-		}
-	}
-	slices.SortStableFunc(list, func(a, b Kernel) int { return compareVersions(b.Version, a.Version) })
-	return list, nil
-}
-
-// compareVersions orders versions by their numbers and, between them, by text.
-func compareVersions(a, b string) int {
-	for a != "" || b != "" {
-		var x, y string
-		x, a = cutWhile(a, false)
-		y, b = cutWhile(b, false)
-		if x != y {
-			return strings.Compare(x, y)
-		}
-		x, a = cutWhile(a, true)
-		y, b = cutWhile(b, true)
-		x, y = strings.TrimLeft(x, "0"), strings.TrimLeft(y, "0")
-		if len(x) != len(y) {
-			return len(x) - len(y)
-		}
-		if x != y {
-			return strings.Compare(x, y)
-		}
-	}
-	return 0
-}
-
-// cutWhile cuts the leading run of digits, or of what is none, off s.
-func cutWhile(s string, digits bool) (run, rest string) {
-	i := strings.IndexFunc(s, func(r rune) bool { return (r >= '0' && r <= '9') != digits })
-	if i < 0 {
-		i = len(s)
-	}
-	return s[:i], s[i:]
+	s.tree, err = filesystem.Join(s.mounted)
+	return err
 }
 
 // architecture looks at the header of a program that every system has.

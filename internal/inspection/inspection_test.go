@@ -16,6 +16,7 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"herdbook/internal/peer"
 )
@@ -44,6 +45,17 @@ func debian(fstab string) map[string]string {
 		"boot/initrd.img-6.1.0-10-amd64": "x", "boot/efi/": "", "vmlinuz": "-> boot/vmlinuz-6.1.0-9-amd64",
 		"usr/lib/modules/6.1.0-9-amd64/modules.dep": "", "usr/lib/modules/6.1.0-10-amd64/modules.dep": "",
 	}
+}
+
+// below takes what is below a directory of a tree for a tree.
+func below(dir string, tree map[string]string) map[string]string {
+	part := map[string]string{}
+	for name, content := range tree {
+		if name, ok := strings.CutPrefix(name, dir); ok {
+			part[name] = content
+		}
+	}
+	return part
 }
 
 // without leaves files out of a tree.
@@ -138,7 +150,9 @@ func table(t testing.TB, label string, partitions ...partition) []byte {
 
 func inspect(p []byte) (*System, error) { return Disk(bytes.NewReader(p), int64(len(p))) }
 
-var wantKernels = []Kernel{{"6.1.0-10-amd64", "boot/vmlinuz-6.1.0-10-amd64"}, {"6.1.0-9-amd64", "boot/vmlinuz-6.1.0-9-amd64"}}
+var wantKernels = []Kernel{
+	{Version: "6.1.0-10-amd64", Image: "boot/vmlinuz-6.1.0-10-amd64", Initrd: "boot/initrd.img-6.1.0-10-amd64"}, {Version: "6.1.0-9-amd64", Image: "boot/vmlinuz-6.1.0-9-amd64"},
+}
 
 func TestDiskFindsTheSystem(t *testing.T) {
 	rootOptions := []string{"-U", rootUUID, "-L", "root disk"}
@@ -166,6 +180,11 @@ func TestDiskFindsTheSystem(t *testing.T) {
 			table(t, "gpt", partition{"type=linux, name=data", ext4Image(t, map[string]string{"x": ""})}, partition{"type=linux", root("PARTLABEL=data /srv ext4 defaults\nPARTUUID=" + partUUID + " /srv/deep ext4 nofail\n")}, partition{"type=linux, uuid=" + strings.ToUpper(partUUID), ext4Image(t, nil)}),
 			[]Mount{{2, "/", "ext4", ""}, {1, "/srv", "ext4", ""}, {3, "/srv/deep", "ext4", ""}},
 		},
+		"own /usr": {
+			table(t, "gpt", partition{"type=linux", ext4Image(t, merge(without(debian("LABEL=usr /usr ext4 defaults\n"), "usr/lib/os-release", "usr/bin/sh", "usr/bin/dash", "usr/lib/modules/6.1.0-9-amd64/modules.dep", "usr/lib/modules/6.1.0-10-amd64/modules.dep"), "usr/", ""))},
+				partition{"type=linux", ext4Image(t, below("usr/", debian("")), "-L", "usr")}),
+			[]Mount{{1, "/", "ext4", ""}, {2, "/usr", "ext4", ""}},
+		},
 		"no fstab": {ext4Image(t, without(debian(""), "etc/fstab")), []Mount{{0, "/", "ext4", ""}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -175,7 +194,7 @@ func TestDiskFindsTheSystem(t *testing.T) {
 			}
 			want := &System{Mounts: c.want, Release: Release{"debian", "12", "bookworm", "Debian GNU/Linux 12 (bookworm)", []string{"one", "two"}}, Architecture: "amd64", Kernels: wantKernels}
 			got := &System{Mounts: s.Mounts, Release: s.Release, Architecture: s.Architecture, Kernels: s.Kernels}
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(System{}), cmp.Comparer(func(a, b *tree) bool { return true })); diff != "" {
+			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(System{})); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			if s.RootPartition() != s.Mounts[0].Partition || s.FileSystems()[0].FS == nil {
@@ -205,7 +224,7 @@ func TestTreeJoinsFileSystems(t *testing.T) {
 	if want := []Mount{{4, "/", "ext4", ""}, {3, "/srv", "ext4", ""}, {1, "/boot", "ext4", ""}, {2, "/srv/a/b", "ext4", ""}}; !cmp.Equal(s.Mounts, want) {
 		t.Errorf("mounts %v, want %v", s.Mounts, want)
 	}
-	if want := []Kernel{{"6.1.0-10-amd64", "boot/vmlinuz-6.1.0-10-amd64"}}; !cmp.Equal(s.Kernels, want) {
+	if want := []Kernel{{Version: "6.1.0-10-amd64", Image: "boot/vmlinuz-6.1.0-10-amd64"}}; !cmp.Equal(s.Kernels, want) {
 		t.Errorf("kernels %v, want %v", s.Kernels, want)
 	}
 	for name, want := range map[string]string{"boot/link": "of /boot", "srv/file": "srv", "srv/a/b/file": "deep", "etc/hosts": "127.0.0.1 localhost\n", "boot/grub/grub.cfg": "set"} {
@@ -218,8 +237,7 @@ func TestTreeJoinsFileSystems(t *testing.T) {
 			t.Errorf("%s is there", name)
 		}
 	}
-	st := s.Tree().(fs.StatFS)
-	if info, err := st.Stat("boot"); err != nil || !info.IsDir() {
+	if info, err := s.Tree().Stat("boot"); err != nil || !info.IsDir() {
 		t.Errorf("boot: %v", err)
 	}
 	if link, err := fs.ReadLink(s.Tree(), "boot/link"); err != nil || link != "vmlinuz-6.1.0-10-amd64" {
@@ -251,23 +269,21 @@ func TestDiskRefuses(t *testing.T) {
 		disk []byte
 		want string
 	}{
-		"nothing":         {nil, "no operating system found"},
-		"zeros":           {make([]byte, 4*unit), "no operating system found"},
-		"noise":           {bytes.Repeat([]byte("noise"), unit), "no operating system found"},
-		"empty table":     {table(t, "gpt"), "no operating system found"},
-		"no root":         {table(t, "gpt", linux(map[string]string{"data": "x"})), "no ext2, ext3 or ext4 file system has etc/os-release"},
-		"only os-release": {ext4Image(t, map[string]string{"etc/os-release": release}), "no operating system found"},
-		"two roots":       {table(t, "gpt", linux(debian("")), partition{"type=swap", nil}, linux(debian(""))), "it holds 2 systems, on partitions 1 and 3: herdbook works on one"},
-		"xfs":             {table(t, "gpt", magic(0, "XFSB")), "partition 1 is XFS, which herdbook cannot read yet"},
-		"btrfs and luks":  {table(t, "gpt", magic(0x10040, "_BHRfS_M"), magic(0, "LUKS\xba\xbe")), "partition 1 is btrfs, partition 2 is LUKS, which herdbook cannot read yet"},
-		"lvm":             {magic(512, "LABELONE").content, "partition 0 is LVM"},
-		"swap is no hint": {table(t, "gpt", magic(4086, "SWAPSPACE2")), "no ext2, ext3 or ext4 file system has etc/os-release"},
-		"not there":       {ext4Image(t, debian("UUID="+bootUUID+" /boot ext4 defaults\n")), "etc/fstab wants UUID=" + bootUUID + " on /boot, which is not on this disk; mark it nofail if it is not needed"},
-		"second disk":     {table(t, "gpt", linux(debian("/dev/sdb1 /mnt auto defaults\n"))), "etc/fstab wants /dev/sdb1 on /mnt, which is not on this disk"},
-		"nothing's tag":   {table(t, "gpt", linux(debian("LABEL= /mnt ext4 defaults\n"))), "etc/fstab wants LABEL= on /mnt, which is not on this disk"},
-		"data on xfs":     {table(t, "gpt", linux(debian("/dev/vda2 /srv xfs defaults\n")), magic(0, "XFSB")), "etc/fstab wants /dev/vda2 on /srv, a file system (XFS) that herdbook cannot mount yet"},
-		"own /usr": {table(t, "gpt", linux(without(debian("LABEL=usr /usr ext4 defaults\n"), "usr/lib/os-release", "usr/bin/sh", "usr/bin/dash")), partition{"type=linux", ext4Image(t, map[string]string{"lib/os-release": release}, "-L", "usr")}),
-			"etc/fstab wants LABEL=usr on /usr: herdbook cannot work on a system whose /usr is not on its root file system"},
+		"nothing":          {nil, "no operating system found"},
+		"zeros":            {make([]byte, 4*unit), "no operating system found"},
+		"noise":            {bytes.Repeat([]byte("noise"), unit), "no operating system found"},
+		"empty table":      {table(t, "gpt"), "no operating system found"},
+		"no root":          {table(t, "gpt", linux(map[string]string{"data": "x"})), "no ext2, ext3 or ext4 file system has etc/os-release"},
+		"only os-release":  {ext4Image(t, map[string]string{"etc/os-release": release}), "no operating system found"},
+		"two roots":        {table(t, "gpt", linux(debian("")), partition{"type=swap", nil}, linux(debian(""))), "it holds 2 systems, on partitions 1 and 3: herdbook works on one"},
+		"xfs":              {table(t, "gpt", magic(0, "XFSB")), "partition 1 is XFS, which herdbook cannot read yet"},
+		"btrfs and luks":   {table(t, "gpt", magic(0x10040, "_BHRfS_M"), magic(0, "LUKS\xba\xbe")), "partition 1 is btrfs, partition 2 is LUKS, which herdbook cannot read yet"},
+		"lvm":              {magic(512, "LABELONE").content, "partition 0 is LVM"},
+		"swap is no hint":  {table(t, "gpt", magic(4086, "SWAPSPACE2")), "no ext2, ext3 or ext4 file system has etc/os-release"},
+		"not there":        {ext4Image(t, debian("UUID="+bootUUID+" /boot ext4 defaults\n")), "etc/fstab wants UUID=" + bootUUID + " on /boot, which is not on this disk; mark it nofail if it is not needed"},
+		"second disk":      {table(t, "gpt", linux(debian("/dev/sdb1 /mnt auto defaults\n"))), "etc/fstab wants /dev/sdb1 on /mnt, which is not on this disk"},
+		"nothing's tag":    {table(t, "gpt", linux(debian("LABEL= /mnt ext4 defaults\n"))), "etc/fstab wants LABEL= on /mnt, which is not on this disk"},
+		"data on xfs":      {table(t, "gpt", linux(debian("/dev/vda2 /srv xfs defaults\n")), magic(0, "XFSB")), "etc/fstab wants /dev/vda2 on /srv, a file system (XFS) that herdbook cannot mount yet"},
 		"dangling release": {ext4Image(t, without(debian(""), "usr/lib/os-release")), "there is no etc/os-release"},
 		"broken ext4":      {broken, "superblock"},
 		"broken data":      {table(t, "gpt", linux(debian("")), partition{"type=linux", broken}), "inspect disk: partition 2: "},

@@ -167,7 +167,7 @@ func (e Export) writeLayer(ctx context.Context, path string) (*layer, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	plain := digest.NewWriter(z)
-	err = writeTar(ctx, plain, e.System.FileSystems())
+	err = writeTar(ctx, plain, e.System.Tree())
 	if err := errors.Join(err, z.Close(), f.Close()); err != nil {
 		return nil, err
 	}
