@@ -36,12 +36,13 @@ var packages = map[string]place{
 	"internal/unpack":    {rank: 1, imports: []string{"disk", "event"}},
 	"internal/workpiece": {rank: 1, imports: []string{"disk"}},
 
-	"internal/definition":   {rank: 2, pure: true, imports: []string{"digest", "op"}},
-	"internal/guest":        {rank: 2, imports: []string{"event", "op"}},
-	"internal/inspection":   {rank: 2, imports: []string{"disk", "ext4", "filesystem"}},
-	"internal/repo/publish": {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
-	"internal/source":       {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
-	"internal/wire":         {rank: 2, imports: []string{"event", "op"}},
+	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "op"}},
+	"internal/guest":           {rank: 2, imports: []string{"event", "op"}},
+	"internal/inspection":      {rank: 2, imports: []string{"disk", "ext4", "filesystem"}},
+	"internal/repo/publish":    {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
+	"internal/source":          {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
+	"internal/wire":            {rank: 2, imports: []string{"event", "op"}},
+	"internal/guest/guesttest": {rank: 1, imports: []string{"peer"}}, // imported by tests only
 
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
 	"internal/agent":         {rank: 3, imports: []string{"event", "guest", "op", "wire"}},
@@ -76,7 +77,7 @@ var packages = map[string]place{
 // doors is where what is not a pure function may be called. The environment and
 // the clock of a build enter at cmd/herdbook and travel as values from there.
 var doors = map[string][]string{
-	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/cacher", "internal/machine", "internal/peer"},
+	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/cacher", "internal/guest/guesttest", "internal/machine", "internal/peer"},
 	"exec.CommandContext": {"bench", "internal/bootstrap", "internal/disk", "internal/guest", "internal/unpack"},
 	"os.Args":             {"cmd/herdbook"},
 	"os.Environ":          {"bench", "internal/bootstrap"},

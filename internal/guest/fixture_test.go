@@ -1,25 +1,16 @@
 package guest
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"herdbook/internal/event"
+	"herdbook/internal/guest/guesttest"
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
 )
@@ -91,26 +82,21 @@ var debian = []node{
 // plant makes a tree below dir. Parents that are not listed belong to root.
 func plant(t testing.TB, dir string, nodes []node) {
 	t.Helper()
+	var list []guesttest.Node
 	for _, n := range nodes {
-		name := filepath.Join(dir, n.path)
-		mode := n.mode
-		peer.Must(t, os.MkdirAll(filepath.Dir(name), 0o755))
-		switch {
-		case n.link != "":
-			peer.Must(t, os.Symlink(n.link, name))
-			continue
-		case strings.HasSuffix(n.path, "/"):
-			peer.Must(t, os.MkdirAll(name, 0o755))
-		default:
-			if mode == 0 {
-				mode = 0o644
-			}
-			peer.Must(t, os.WriteFile(name, []byte(n.content), 0o600))
-		}
-		peer.Must(t, os.Chown(name, n.uid, n.gid))
-		peer.Must(t, syscall.Chmod(name, mode))
+		list = append(list, guesttest.Node{Path: n.path, Mode: n.mode, UID: n.uid, GID: n.gid, Content: n.content, Link: n.link})
 	}
+	guesttest.Plant(t, dir, list)
 }
+
+func sandbox(t testing.TB) string { t.Helper(); return guesttest.Sandbox(t) }
+
+func snapshot(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	return guesttest.Snapshot(t, dir)
+}
+
+func diff(before, after map[string]string) string { return guesttest.Diff(before, after) }
 
 // guestTest is a guest on a fixture, and what was seen and run on it.
 type guestTest struct {
@@ -155,41 +141,8 @@ func (g *guestTest) lines(stream string) []string {
 // and the real runner.
 func (g *guestTest) chroot(t testing.TB, redact []string, programs ...string) {
 	t.Helper()
-	peer.NeedTool(t, append([]string{"ldd"}, programs...)...)
-	for _, name := range programs {
-		path, err := exec.LookPath(name)
-		peer.Must(t, err)
-		to := path
-		if name == "dash" {
-			to = "/usr/bin/sh"
-		}
-		g.bring(t, path, to)
-	}
-	// What a shell's background process reads.
-	peer.Must(t, syscall.Mknod(filepath.Join(g.dir, "dev/null"), syscall.S_IFCHR|0o666, 1<<8|3))
+	guesttest.Bring(t, g.dir, programs...)
 	g.Runner = &Chroot{Dir: g.dir, Redact: redact, Sink: g.hear}
-}
-
-// bring copies a program or library of this machine and what it needs.
-func (g *guestTest) bring(t testing.TB, from, to string) {
-	t.Helper()
-	copyIn := func(from, to string) {
-		content, err := os.ReadFile(from)
-		peer.Must(t, err)
-		name := filepath.Join(g.dir, to)
-		peer.Must(t, os.MkdirAll(filepath.Dir(name), 0o755))
-		peer.Must(t, os.WriteFile(name, content, 0o755))
-	}
-	copyIn(from, to)
-	out, err := exec.Command("ldd", from).Output() // fails for a static program
-	if err != nil {
-		return
-	}
-	for field := range strings.FieldsSeq(string(out)) {
-		if _, err := os.Stat(filepath.Join(g.dir, field)); strings.HasPrefix(field, "/") && err != nil {
-			copyIn(field, field)
-		}
-	}
 }
 
 // recorder is a Runner that runs nothing: it notes what it was asked for.
@@ -224,86 +177,10 @@ func (r *recorder) String() string {
 	return b.String()
 }
 
-// snapshot describes every file of a tree but the times.
-func snapshot(t testing.TB, dir string) map[string]string {
-	t.Helper()
-	files := map[string]string{}
-	peer.Must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		files["/"+strings.TrimPrefix(name, ".")], err = describe(path)
-		return err
-	}))
-	return files
-}
-
-func describe(path string) (string, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return "", err
-	}
-	text := fmt.Sprintf("%06o %d:%d", st.Mode, st.Uid, st.Gid)
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFLNK:
-		link, err := os.Readlink(path)
-		return text + " -> " + link, err
-	case unix.S_IFREG:
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return "", err
-		}
-		text += fmt.Sprintf(" %d ", st.Size)
-		if len(content) > 1024 || bytes.ContainsRune(content, 0) {
-			text += fmt.Sprintf("sha256 %x", sha256.Sum256(content))
-		} else {
-			text += fmt.Sprintf("%q", content)
-		}
-	case unix.S_IFCHR, unix.S_IFBLK:
-		text += fmt.Sprintf(" %d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
-	}
-	names := make([]byte, 4096)
-	n, err := unix.Llistxattr(path, names)
-	if errors.Is(err, unix.ENOTSUP) {
-		return text, nil
-	}
-	for name := range strings.SplitSeq(strings.Trim(string(names[:max(n, 0)]), "\x00"), "\x00") {
-		if name != "" {
-			text += " " + name
-		}
-	}
-	return text, err
-}
-
-// diff says what became of a tree: - for what is gone, + for what is new, and
-// both for what was changed.
-func diff(before, after map[string]string) string {
-	names := maps.Clone(before)
-	maps.Copy(names, after)
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		was, had := before[name]
-		is, has := after[name]
-		if had && was != is {
-			fmt.Fprintf(&b, "- %s %s\n", name, was)
-		}
-		if has && was != is {
-			fmt.Fprintf(&b, "+ %s %s\n", name, is)
-		}
-	}
-	return b.String()
-}
-
 // changes carries an operation out and returns what it did to the tree.
 func (g *guestTest) changes(t testing.TB, o op.Operation) (string, error) {
 	t.Helper()
-	before := snapshot(t, g.dir)
-	err := Apply(t.Context(), g.Guest, o)
-	return diff(before, snapshot(t, g.dir)), err
+	return guesttest.Changes(t, g.dir, func() error { return Apply(t.Context(), g.Guest, o) })
 }
 
 // golden carries an operation out, which must succeed, and holds what it did to

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"herdbook/internal/guest/guesttest"
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
 )
@@ -18,7 +19,7 @@ func (g *guestTest) withPAM(t testing.TB) {
 	peer.Must(t, err)
 	peer.Need(t, len(modules) > 0, "PAM's pam_unix.so is not installed")
 	for _, name := range append(modules, strings.ReplaceAll(modules[0], "pam_unix", "pam_permit")) {
-		g.bring(t, name, name)
+		guesttest.BringFile(t, g.dir, name, name)
 	}
 	plant(t, g.dir, []node{{path: "/etc/pam.d/chpasswd", content: "password required pam_unix.so sha512\nauth required pam_permit.so\naccount required pam_permit.so\n"}})
 }
