@@ -60,8 +60,8 @@ var packages = map[string]place{
 	}},
 
 	"internal/cli": {rank: 6, imports: []string{
-		"bootstrap", "build", "definition", "delivery", "digest", "disk", "event", "machine", "pin", "plan", "program", "signed",
-		"source", "store", "workshop",
+		"archive", "bootstrap", "build", "definition", "delivery", "digest", "disk", "event", "filesystem", "inspection", "machine", "pin",
+		"plan", "program", "signed", "source", "store", "workpiece", "workshop",
 	}},
 
 	"test/installer": {rank: 7}, // tests only: the real Debian installer

@@ -57,6 +57,7 @@ func (a *app) root() *cobra.Command {
 		a.initCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.whyCommand(), a.graphCommand(),
 		a.buildCommand(), a.testCommand(), a.shellCommand(), a.publishCommand(), a.exportCommand(),
 		a.storeCommand(), a.doctorCommand(), a.versionCommand(),
+		a.catCommand(), a.lsCommand(), a.tarOutCommand(), a.getKernelCommand(),
 	)
 	return root
 }

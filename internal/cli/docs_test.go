@@ -108,7 +108,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	}
 	visit(root)
 	// And the other way round: what is said to be there is.
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z]+)").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)").FindAllStringSubmatch(text, -1) {
 		if c, _, err := root.Find([]string{m[1]}); m[1] != "completion" && (err != nil || c == root) {
 			t.Errorf("docs/commands.md names %s, which is no command", m[1])
 		}

@@ -226,3 +226,24 @@ func (f *FS) entries(n Inode) ([]*Entry, error) {
 	}
 	return list, nil
 }
+
+// Sub is the file system with a directory for its root. Links that lead out of
+// it end at it.
+func (f *FS) Sub(dir string) (*FS, error) {
+	n, err := f.resolve(dir, true)
+	if err == nil && !n.Stat().FileMode().IsDir() {
+		err = errNotDir
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	return &FS{f.About, below{f.driver, n.Stat().Ino}}, nil
+}
+
+// below is a driver with another root.
+type below struct {
+	Driver
+	root uint64
+}
+
+func (b below) Root() uint64 { return b.root }

@@ -123,6 +123,17 @@ func TestWalk(t *testing.T) {
 	if got := strings.Join(names, " "); err != nil || got != ". bin etc etc/passwd lib self" {
 		t.Errorf("%s, %v", got, err)
 	}
+	names = nil
+	lib, err := New(sound).Sub("bin")
+	if err == nil {
+		err = lib.Walk(func(name string, e *Entry) error { names = append(names, name); return nil })
+	}
+	if got := strings.Join(names, " "); err != nil || got != ". accounts disk root" {
+		t.Errorf("%s, %v", got, err)
+	}
+	if _, err := New(sound).Sub("etc/passwd"); err == nil {
+		t.Error("a file is taken for a tree")
+	}
 	for what, f := range map[string]memory{
 		"a directory in itself":  {1: {ModeDir, "a 1\n"}},
 		"a directory of two":     {1: {ModeDir, "a 2\nb 2\n"}, 2: {ModeDir, ""}},

@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"herdbook/internal/archive"
+	"herdbook/internal/filesystem"
+	"herdbook/internal/inspection"
+)
+
+func (a *app) tarOutCommand() *cobra.Command {
+	var f pieceFlags
+	c := &cobra.Command{
+		Use:   "tar-out DISK DIRECTORY [TARFILE]",
+		Short: "Write a directory of a disk image as a tar",
+		Long: "Write all that is below a directory of a disk image as a tar, to a file or to standard output: owners, modes, times, links,\n" +
+			"device nodes and extended attributes as they are. No machine is started.",
+		Args: arguments(cobra.RangeArgs(2, 3)),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := inGuest(args[1])
+			if err != nil {
+				return err
+			}
+			return f.look(args[0], func(s *inspection.System) error {
+				sub, err := s.Tree().Sub(dir)
+				if err != nil {
+					return err
+				}
+				if len(args) == 3 && args[2] != "-" {
+					return tarFile(c.Context(), args[2], sub)
+				}
+				if out, ok := a.Stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
+					return usageError{"a tar is nothing for a terminal: name a file"}
+				}
+				return tarOut(c.Context(), a.Stdout, sub)
+			})
+		},
+	}
+	f.add(c)
+	return c
+}
+
+// tarFile writes the tar whole or not at all.
+func tarFile(ctx context.Context, path string, tree *filesystem.FS) (err error) {
+	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, out.Cleanup()) }()
+	if err := tarOut(ctx, out, tree); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return out.CloseAtomicallyReplace()
+}
+
+func tarOut(ctx context.Context, w io.Writer, tree *filesystem.FS) error {
+	out := archive.NewWriter(w, nil)
+	err := tree.Walk(func(name string, e *filesystem.Entry) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if name != "." {
+			name = "./" + name
+		}
+		if err := out.Add(name, e); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+	return errors.Join(err, out.Close())
+}
