@@ -50,12 +50,11 @@ func (r *run) work(ctx context.Context, step plan.Step, key store.Key, work *sto
 		session.Timeout = step.Timeout
 	}
 	operation := step.Operation
-	if c, ok := operation.(*op.Copy); ok {
-		laid := *c
-		laid.Payload = "files"
-		operation = &laid
+	if _, ok := op.HostSource(operation); ok {
+		const payload = "files"
+		operation = op.WithPayload(operation, payload)
 		session.Files = filepath.Join(scratch, "files.tar")
-		if err := writeTar(session.Files, laid.Payload, step.Files); err != nil {
+		if err := writeTar(session.Files, payload, step.Files); err != nil {
 			return "", err
 		}
 	}

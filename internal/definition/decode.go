@@ -180,7 +180,7 @@ func wrongType(want string, got cty.Value) error {
 }
 
 // maxListed bounds the names that a message lists.
-const maxListed = 20
+const maxListed = 30
 
 // suggest adds a "did you mean" to a message, if a known name is near; if none
 // is, it tells which names there are.

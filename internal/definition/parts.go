@@ -110,8 +110,8 @@ func (l *loader) step(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 	}
 	if l.met == before { // a field that is missing would fail its check too
 		l.check(o, content, b.DefRange)
-		if c, ok := o.(*op.Copy); ok {
-			step.Files = l.inputs(c.Source, content.Attributes["source"].Expr.Range())
+		if source, ok := op.HostSource(o); ok {
+			step.Files = l.inputs(source, content.Attributes["source"].Expr.Range())
 		}
 	}
 	image.Steps = append(image.Steps, step)

@@ -83,6 +83,35 @@ func Apply(ctx context.Context, g *Guest, o op.Operation) error {
 	case *op.Agent:
 		return g.agent()
 	}
+	return g.applyToFiles(o)
+}
+
+// applyToFiles is Apply for the operations on files that run no program.
+func (g *Guest) applyToFiles(o op.Operation) error {
+	switch o := o.(type) {
+	case *op.AppendLine:
+		return g.appendLine(o)
+	case *op.Chmod:
+		return g.chmod(o)
+	case *op.Chown:
+		return g.chown(o)
+	case *op.Duplicate:
+		return g.duplicate(o)
+	case *op.Move:
+		return g.move(o)
+	case *op.Link:
+		return g.link(o)
+	case *op.Mkdir:
+		return g.mkdir(o)
+	case *op.Touch:
+		return g.touch(o)
+	case *op.Truncate:
+		return g.truncate(o)
+	case *op.Scrub:
+		return g.scrub(o)
+	case *op.TarIn:
+		return g.tarIn(o)
+	}
 	return fmt.Errorf("no way to carry out %T", o)
 }
 

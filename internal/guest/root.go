@@ -189,13 +189,13 @@ type Attributes struct {
 }
 
 // WriteFile writes a file whole or not at all: beside its name first, then
-// renamed. With keep, an existing file leaves its owner and mode to the new one
-// and a link is followed to the file that it means.
+// renamed. With keep, an existing file leaves its owner, its mode and its extended
+// attributes to the new one and a link is followed to the file that it means.
 func (r *Root) WriteFile(name string, content []byte, a Attributes, keep bool) error {
 	if keep {
 		name = r.target(name)
 		if st, err := r.Lstat(name); err == nil && isFile(st) {
-			a = Attributes{st.Mode & 0o7777, int(st.Uid), int(st.Gid)}
+			return r.Rewrite(name, content)
 		}
 	}
 	return r.WriteFrom(name, strings.NewReader(string(content)), a)
@@ -203,6 +203,15 @@ func (r *Root) WriteFile(name string, content []byte, a Attributes, keep bool) e
 
 // WriteFrom is WriteFile for any reader and with the attributes as given.
 func (r *Root) WriteFrom(name string, content io.Reader, a Attributes) error {
+	return r.place(name, content, func(f *os.File) error {
+		// The mode comes last: a change of owner takes set-user-id bits away.
+		return errors.Join(f.Chown(a.UID, a.GID), unix.Fchmod(int(f.Fd()), a.Mode))
+	})
+}
+
+// place makes a file beside its name, writes what content holds, if it is not
+// nil, lets finish do the rest and renames it.
+func (r *Root) place(name string, content io.Reader, finish func(f *os.File) error) error {
 	return r.at("write", name, func(dir int, base string) (err error) {
 		temporary := ".herdbook-" + base
 		if len(temporary) > 255 {
@@ -211,7 +220,7 @@ func (r *Root) WriteFrom(name string, content io.Reader, a Attributes) error {
 		if err := unix.Unlinkat(dir, temporary, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
-		fd, err := unix.Openat(dir, temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err := unix.Openat(dir, temporary, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if err != nil {
 			return err
 		}
@@ -221,11 +230,13 @@ func (r *Root) WriteFrom(name string, content io.Reader, a Attributes) error {
 				err = errors.Join(err, unix.Unlinkat(dir, temporary, 0))
 			}
 		}()
-		if _, err := io.Copy(f, content); err != nil {
-			return errors.Join(err, f.Close())
+		if content != nil {
+			_, err = io.Copy(f, content)
 		}
-		// The mode comes last: a change of owner takes set-user-id bits away.
-		if err := errors.Join(f.Chown(a.UID, a.GID), unix.Fchmod(fd, a.Mode), f.Close()); err != nil {
+		if err == nil {
+			err = finish(f)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 		return unix.Renameat(dir, temporary, dir, base)

@@ -202,6 +202,13 @@ func operationLines(l *lines, o op.Operation, files []definition.Input) {
 		l.add("zone", o.Zone)
 	case *op.Service:
 		serviceLines(l, o)
+	case *op.AppendLine, *op.Chmod, *op.Chown, *op.Duplicate, *op.Move, *op.Link, *op.Mkdir, *op.Touch, *op.Truncate, *op.Scrub:
+		fileLines(l, o)
+	case *op.TarIn:
+		l.add("destination", o.Destination)
+		for _, f := range files {
+			inputLine(l, f)
+		}
 	case *op.Sysprep:
 		l.add("sysprep", sysprepOperations(o)...)
 	case *op.Bootloader, *op.Agent:
@@ -214,6 +221,40 @@ func ownership(l *lines, mode, owner, group string) {
 	l.addIf("mode", mode)
 	l.addIf("owner", owner)
 	l.addIf("group", group)
+}
+
+// fileLines are those of the operations on files that the guest has.
+func fileLines(l *lines, o op.Operation) {
+	switch o := o.(type) {
+	case *op.AppendLine:
+		l.add("path", o.Path)
+		l.add("line", o.Line)
+	case *op.Chmod:
+		l.add("path", o.Paths...)
+		ownership(l, o.Mode, "", "")
+	case *op.Chown:
+		l.add("path", o.Paths...)
+		ownership(l, "", o.Owner, o.Group)
+	case *op.Duplicate:
+		l.add("source", o.Source)
+		l.add("destination", o.Destination)
+	case *op.Move:
+		l.add("source", o.Source)
+		l.add("destination", o.Destination)
+	case *op.Link:
+		l.add("target", o.Target)
+		l.add("path", o.Paths...)
+	case *op.Mkdir:
+		l.add("path", o.Paths...)
+		ownership(l, o.Mode, "", "")
+	case *op.Touch:
+		l.add("path", o.Paths...)
+	case *op.Truncate:
+		l.add("path", o.Paths...)
+		l.flag("recursive", o.Recursive)
+	case *op.Scrub:
+		l.add("path", o.Paths...)
+	}
 }
 
 func userLines(l *lines, o *op.User) {

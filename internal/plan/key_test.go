@@ -81,7 +81,7 @@ func subjects() []subject {
 			o.Kind(),
 			func() any {
 				s := &Step{Step: definition.Step{Kind: o.Kind(), Name: "n", Operation: full()[n]}, Image: "i", Pins: []pin.Pin{release(mirror, suite), release(mirror, "trixie")}}
-				if o.Kind() == "copy" {
+				if _, reads := op.HostSource(o); reads {
 					s.Files = files()
 				}
 				return s
@@ -91,12 +91,13 @@ func subjects() []subject {
 				"definition.Step.Kind": "the operation has its own", "definition.Step.Name": noByte, "definition.Step.Timeout": whether,
 				"definition.Step.Position": noByte, "plan.Step.Image": noByte, "plan.Step.Size": "of a bootstrap only",
 				"pin.Pin.URL": "where the same bytes came from", "pin.Pin.Dated": "for the reader",
-				"definition.Step.Files": "only copy reads files", // and is checked below
+				"definition.Step.Files": "only copy and tar_in read files", // and are checked below
 				"definition.Input.Path": "the name in the tree and the content are in the key", "op.Copy.Source": "the files are in the key",
 				"op.Copy.Payload": "a name on the way, set by the build",
+				"op.TarIn.Source": "the archive is in the key", "op.TarIn.Payload": "a name on the way, set by the build",
 			},
 		})
-		if o.Kind() == "copy" {
+		if _, reads := op.HostSource(o); reads {
 			delete(list[len(list)-1].except, "definition.Step.Files")
 		}
 	}
@@ -349,6 +350,8 @@ func canonical(o op.Operation) string {
 		return text
 	case *op.Copy:
 		return fmt.Sprintf("%q %q %q", o.Destination, o.Owner, o.Group)
+	case *op.TarIn:
+		return fmt.Sprintf("%q", o.Destination)
 	case *op.Password:
 		return fmt.Sprintf("%q %s %q %v", o.User, secret(o.Password), o.Hash, o.Locked)
 	case *op.Sysprep:

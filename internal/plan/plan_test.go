@@ -43,6 +43,17 @@ func operations() []op.Operation {
 		&op.Hostname{Name: "cow"},
 		&op.Timezone{Zone: "Europe/Berlin"},
 		&op.Service{Name: "ssh.service", Enabled: &yes, Masked: true},
+		&op.AppendLine{Path: "/etc/hosts", Line: "10.0.0.1 cow"},
+		&op.Chmod{Paths: []string{"/etc/motd", "/etc/issue"}, Mode: "0600"},
+		&op.Chown{Paths: []string{"/srv", "/opt"}, Owner: "deploy", Group: "users"},
+		&op.Duplicate{Source: "/etc/motd", Destination: "/etc/motd.old"},
+		&op.Move{Source: "/etc/motd.old", Destination: "/srv"},
+		&op.Link{Target: "/srv", Paths: []string{"/www", "/site"}},
+		&op.Mkdir{Paths: []string{"/srv/a", "/srv/b"}, Mode: "0750"},
+		&op.Touch{Paths: []string{"/srv/a/x", "/srv/b/y"}},
+		&op.Truncate{Paths: []string{"/var/log/a", "/var/log/b"}, Recursive: true},
+		&op.Scrub{Paths: []string{"/root/a", "/root/b"}},
+		&op.TarIn{Source: "site.tar", Destination: "/srv"},
 		&op.Sysprep{Operations: []string{"machine-id", "tmp-files"}},
 	}
 }
@@ -69,7 +80,7 @@ func herd() *definition.Definition {
 	for i, o := range operations() {
 		step := definition.Step{Kind: o.Kind(), Name: fmt.Sprint("s", i), Operation: o, Timeout: time.Minute, Position: fmt.Sprintf("herdbook.hcl:%d", 10+i)}
 		step.Network = o.Kind() == "packages"
-		if o.Kind() == "copy" {
+		if _, reads := op.HostSource(o); reads {
 			step.Files = files()
 		}
 		base.Steps = append(base.Steps, step)
@@ -162,7 +173,7 @@ func TestWhatLeavesKeysAlone(t *testing.T) {
 			slices.Reverse(base.Steps[0].Operation.(*op.Packages).Remove)
 		},
 		"the order of sysprep's operations": func(base *definition.Image) {
-			slices.Reverse(base.Steps[11].Operation.(*op.Sysprep).Operations)
+			slices.Reverse(base.Steps[len(base.Steps)-1].Operation.(*op.Sysprep).Operations)
 		},
 		"tests, publishing, targets and refresh": func(base *definition.Image) {
 			base.Tests, base.Publish = nil, []definition.Publish{{Repository: "r", Name: "n"}}

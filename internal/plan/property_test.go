@@ -59,7 +59,7 @@ func (c *tape) step() definition.Step {
 	all := operations()
 	s := definition.Step{Operation: all[c.below(len(all)-1)], Network: c.below(2) == 0, Timeout: time.Duration(c.below(9))} // sysprep is no step
 	s.Kind, s.Name = s.Operation.Kind(), fmt.Sprint("step", c.below(1000))
-	if s.Kind == "copy" {
+	if _, reads := op.HostSource(s.Operation); reads {
 		s.Files = files()
 	}
 	for range c.below(3) {
@@ -104,7 +104,7 @@ func (c *change) mark(d *definition.Definition, name string, step int) {
 // leftOut are the fields of a definition's steps and bootstraps that no key knows.
 var leftOut = map[string]bool{
 	"definition.Step.Name": true, "definition.Step.Timeout": true, "definition.Step.Position": true,
-	"definition.Input.Path": true, "op.Copy.Source": true, "op.Copy.Payload": true,
+	"definition.Input.Path": true, "op.Copy.Source": true, "op.Copy.Payload": true, "op.TarIn.Source": true, "op.TarIn.Payload": true,
 	"definition.Bootstrap.Keyring": true, "definition.Bootstrap.Refresh": true,
 }
 

@@ -58,6 +58,45 @@ image "base" {
   step "delete" "docs" {
     paths = ["/usr/share/doc/*", "/tmp/{a,b}"]
   }
+  step "append_line" "hosts" {
+    path = "/etc/hosts"
+    line = "10.0.0.1 cow"
+  }
+  step "chmod" "motd" {
+    paths = ["/etc/motd"]
+    mode  = "644"
+  }
+  step "chown" "srv" {
+    paths = ["/srv"]
+    owner = "deploy"
+    group = "100"
+  }
+  step "duplicate" "motd" {
+    source      = "/etc/motd"
+    destination = "/etc/motd.old"
+  }
+  step "move" "motd" {
+    source      = "/etc/motd.old"
+    destination = "/srv/"
+  }
+  step "link" "www" {
+    target = "srv"
+    paths  = ["/www"]
+  }
+  step "mkdir" "data" {
+    paths = ["/srv/data"]
+    mode  = "0750"
+  }
+  step "touch" "marker" { paths = ["/etc/marker"] }
+  step "truncate" "logs" {
+    paths     = ["/var/log"]
+    recursive = true
+  }
+  step "scrub" "secret" { paths = ["/root/secret"] }
+  step "tar_in" "site" {
+    source      = "site/index.html"
+    destination = "/srv"
+  }
   step "user" "deploy" {
     name   = "deploy"
     uid    = 1500
