@@ -1,5 +1,5 @@
-// Package disk knows what a disk image is: raw and qcow2 with its chain of
-// backing files as an io.ReaderAt, partition tables, an empty FAT, and what
+// Package disk knows what a disk image is: raw, qcow2 with its chain of backing
+// files and VMDK as an io.ReaderAt, partition tables, an empty FAT, and what
 // qemu-img does with images. What lies on the partitions is left to others.
 //
 // A format is always told, never guessed: a guest that can write the first
@@ -91,33 +91,53 @@ func (i *Image) open(path string, format Format, above []string) (io.ReaderAt, i
 	if !stat.Mode().IsRegular() {
 		return nil, 0, fmt.Errorf("%s is no regular file", path)
 	}
-	switch format {
-	case Raw:
+	if format == Raw {
 		return file, stat.Size(), nil
-	case QCOW2:
-	default:
-		return nil, 0, fmt.Errorf("format %q is none that herdbook reads: raw, qcow2", format)
 	}
-	q, err := newQCOW2(file, stat.Size())
+	b, backing, err := newImage(file, stat.Size(), format)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", path, err)
 	}
-	if q.backing == "" {
-		return q, q.size, nil
+	if backing.name == "" {
+		return b, b.size, nil
 	}
-	if q.backingFormat == "" {
-		return nil, 0, fmt.Errorf("%s: the format of its backing file %s is not recorded; record it with qemu-img rebase -u -F", path, q.backing)
+	if backing.format == "" {
+		return nil, 0, fmt.Errorf("%s: the format of its backing file %s is not recorded; record it with qemu-img rebase -u -F", path, backing.name)
 	}
-	backing := q.backing
-	if !filepath.IsAbs(backing) {
-		backing = filepath.Join(filepath.Dir(path), backing)
+	behind := backing.name
+	if !filepath.IsAbs(behind) {
+		behind = filepath.Join(filepath.Dir(path), behind)
 	}
-	r, size, err := i.open(backing, q.backingFormat, append(above, path))
+	b.behind, b.behindSize, err = i.open(behind, backing.format, append(above, path))
 	if err != nil {
 		return nil, 0, fmt.Errorf("behind %s: %w", path, err)
 	}
-	q.behind, q.behindSize = r, size
-	return q, q.size, nil
+	return b, b.size, nil
+}
+
+// backingFile is what an image stands on.
+type backingFile struct {
+	name   string // "" for nothing
+	format Format // "" if it is not recorded
+}
+
+// newImage reads the header of an image that is not raw.
+func newImage(r io.ReaderAt, size int64, format Format) (*blocks, backingFile, error) {
+	var b *blocks
+	var err error
+	switch format {
+	case QCOW2:
+		q, err := newQCOW2(r, size)
+		if err != nil {
+			return nil, backingFile{}, err
+		}
+		return &q.blocks, q.backing, nil
+	case VMDK:
+		b, err = newVMDK(r, size)
+	default:
+		err = fmt.Errorf("format %q is none that herdbook reads: raw, qcow2, vmdk", format)
+	}
+	return b, backingFile{}, err
 }
 
 // readFull reads all of p; the end of r in between is an unexpected one.

@@ -29,35 +29,6 @@ func scribble(t testing.TB, path string, seed int64) {
 	peer.Run(t, "qemu-io", append(append([]string{"-f", "qcow2"}, commands...), path)...)
 }
 
-// compareWithQEMU compares an image, byte for byte, with what QEMU reads of it.
-func compareWithQEMU(t *testing.T, path string) {
-	t.Helper()
-	raw := filepath.Join(t.TempDir(), "raw")
-	peer.Run(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
-	want, err := os.ReadFile(raw)
-	peer.Must(t, err)
-	image, err := Open(path, QCOW2)
-	peer.Must(t, err)
-	defer image.Close()
-	if image.Size() != int64(len(want)) {
-		t.Fatalf("%d bytes, want %d", image.Size(), len(want))
-	}
-	got, err := io.ReadAll(io.NewSectionReader(image, 0, image.Size()))
-	peer.Must(t, err)
-	if !bytes.Equal(got, want) {
-		t.Error("read in order: other bytes than QEMU's")
-	}
-	random := rand.New(rand.NewSource(2))
-	for range 300 {
-		p := make([]byte, 1+random.Intn(300000))
-		off := random.Int63n(image.Size())
-		n, err := image.ReadAt(p, off)
-		if !bytes.Equal(p[:n], want[off:][:n]) || n < len(p) && (off+int64(n) != image.Size() || err != io.EOF) {
-			t.Fatalf("ReadAt(%d bytes, %d) = %d, %v: other bytes than QEMU's", len(p), off, n, err)
-		}
-	}
-}
-
 func TestQCOW2ReadsAsQEMUDoes(t *testing.T) {
 	peer.NeedTool(t, "qemu-img")
 	for name, options := range map[string]string{
@@ -69,14 +40,14 @@ func TestQCOW2ReadsAsQEMUDoes(t *testing.T) {
 			base, top := filepath.Join(dir, "base"), filepath.Join(dir, "top")
 			peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, base, "64M")
 			scribble(t, base, 1)
-			compareWithQEMU(t, base)
+			sameAsQEMU(t, base, QCOW2)
 			packed := filepath.Join(dir, "packed")
 			peer.Run(t, "qemu-img", "convert", "-c", "-f", "qcow2", "-O", "qcow2", "-o", options, base, packed)
-			compareWithQEMU(t, packed)
+			sameAsQEMU(t, packed, QCOW2)
 			// An overlay that is larger than what it stands on.
 			peer.Must(t, CreateOverlay(t.Context(), top, "packed", QCOW2, 65<<20))
 			scribble(t, top, 3)
-			compareWithQEMU(t, top)
+			sameAsQEMU(t, top, QCOW2)
 		})
 	}
 }
@@ -101,12 +72,12 @@ func TestOpenRefuses(t *testing.T) {
 	change("external", func(p []byte) { p[79] |= 4 })
 	peer.Run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "self", at("self"), "64M")
 	peer.Run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "/no/such/file", at("gone"), "64M")
-	peer.Run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "vmdk", "-b", "good", at("vmdk"), "64M")
+	peer.Run(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "vpc", "-b", "good", at("vpc"), "64M")
 	peer.Must(t, os.WriteFile(at("short"), good[:50], 0o644))
 	peer.Must(t, os.WriteFile(at("text"), bytes.Repeat([]byte("no image "), 1000), 0o644))
 	for name, want := range map[string]string{
 		"clusters": "clusters of 2^40", "huge": "bytes", "l1": "first-level table", "features": "does not know", "corrupt": "marked it so",
-		"external": "in another file", "self": "behind itself", "gone": "no such file", "vmdk": "none that herdbook reads", "short": "too short", "text": "no qcow2 image",
+		"external": "in another file", "self": "behind itself", "gone": "no such file", "vpc": "none that herdbook reads", "short": "too short", "text": "no qcow2 image",
 	} {
 		if _, err := Open(at(name), QCOW2); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)

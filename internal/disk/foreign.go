@@ -100,7 +100,8 @@ func virtualSize(r io.ReaderAt, size int64, format Format) (int64, error) {
 	case QCOW2:
 		return foreignQCOW2(r, size)
 	case VMDK:
-		return foreignVMDK(r, size)
+		h, err := foreignVMDK(r, size)
+		return h.size, err
 	case VHDX:
 		return foreignVHDX(r)
 	case VDI:

@@ -21,7 +21,7 @@ var magics = []struct {
 }{
 	{0, "QFI\xfb\x00\x00\x00\x01", "a qcow image of version 1", true},
 	{0, "QFI\xfb", string(QCOW2), true},
-	{0, "KDMV", string(VMDK), true},
+	{0, vmdkMagic, string(VMDK), true},
 	{0, "COWD", "an extent of a vmdk image of ESX (COWD)", true},
 	{0, "# Disk DescriptorFile", "the text descriptor of a vmdk image, whose data is in other files", true},
 	{0, "vhdxfile", string(VHDX), true},

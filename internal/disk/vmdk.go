@@ -8,6 +8,7 @@ import (
 )
 
 const (
+	vmdkMagic         = "KDMV"
 	vmdkDescriptorAt  = 1 * sector       // where every writer puts it, and QEMU looks for a parent
 	vmdkDescriptorMin = 20 * sector      // what QEMU reads of it
 	vmdkDescriptorMax = 128 * sector     // what is read of it here
@@ -17,55 +18,81 @@ const (
 	vmdkParentHint    = "parentfilename" // with and without Hint, in lower case
 )
 
+// vmdkHeader is what the header of a sparse extent says; places are in bytes.
+type vmdkHeader struct {
+	flags       uint32
+	compression uint16
+	size        int64 // of the disk
+	grain       uint64
+	perTable    uint32
+	directory   uint64
+	redundant   uint64
+}
+
+func parseVMDK(h []byte) vmdkHeader {
+	le := binary.LittleEndian
+	return vmdkHeader{
+		flags: le.Uint32(h[8:]), compression: le.Uint16(h[77:]), size: int64(le.Uint64(h[12:])) * sector,
+		grain: le.Uint64(h[20:]), perTable: le.Uint32(h[44:]), directory: le.Uint64(h[56:]), redundant: le.Uint64(h[48:]),
+	}
+}
+
 // foreignVMDK checks a sparse extent (KDMV) with the descriptor in it. QEMU goes
 // by the header, and by the descriptor for a parent; but where the header gives
 // a capacity of 0 it opens whatever extents the descriptor names, be it a file
-// of the host. Both must say that the disk is all in this file.
-func foreignVMDK(r io.ReaderAt, size int64) (int64, error) {
+// of the host. Both must say that the disk is all in this file. It returns the
+// header or, of a stream, its copy at the end.
+func foreignVMDK(r io.ReaderAt, size int64) (vmdkHeader, error) {
+	var none vmdkHeader
 	h := make([]byte, sector)
 	if err := readFull(r, h, 0); err != nil {
-		return 0, corrupt("it is too short for a header")
+		return none, corrupt("it is too short for a header")
 	}
 	le := binary.LittleEndian
 	version, capacity, at, length := le.Uint32(h[4:]), le.Uint64(h[12:]), le.Uint64(h[28:]), le.Uint64(h[36:])
 	switch {
+	case string(h[:4]) != vmdkMagic:
+		return none, corrupt("it is no vmdk image in one file")
 	case version < 1 || version > 3:
-		return 0, refuse("version %d is none that herdbook reads: 1 to 3", version)
+		return none, refuse("version %d is none that herdbook reads: 1 to 3", version)
 	case string(h[73:77]) != vmdkNewline && string(h[73:77]) != "\x00\x00\x00\x00": // some leave it out
-		return 0, corrupt("its newlines are changed: it was transferred as a text")
+		return none, corrupt("its newlines are changed: it was transferred as a text")
 	case capacity == 0:
-		return 0, refuse("its header gives no capacity, so that its data is in other files")
+		return none, refuse("its header gives no capacity, so that its data is in other files")
 	case capacity > MaxImport/sector:
-		return 0, refuse("its disk has %d sectors; at most 64 TiB are imported", capacity)
+		return none, refuse("its disk has %d sectors; at most 64 TiB are imported", capacity)
 	case at == 0 || length == 0:
-		return 0, refuse("it has no descriptor: it is one part of a disk that is in several files")
+		return none, refuse("it has no descriptor: it is one part of a disk that is in several files")
 	case at*sector != vmdkDescriptorAt || length > vmdkDescriptorMax/sector:
-		return 0, refuse("its descriptor has %d sectors at sector %d; at most %d at 1 are read", length, at, vmdkDescriptorMax/sector)
+		return none, refuse("its descriptor has %d sectors at sector %d; at most %d at 1 are read", length, at, vmdkDescriptorMax/sector)
 	}
+	header := h
 	if le.Uint64(h[56:]) == vmdkFooter {
-		if err := checkVMDKFooter(r, size, h); err != nil {
-			return 0, err
+		footer, err := readVMDKFooter(r, size, h)
+		if err != nil {
+			return none, err
 		}
+		header = footer
 	}
 	text := make([]byte, min(max(int64(length)*sector, vmdkDescriptorMin), size-vmdkDescriptorAt))
 	if err := readFull(r, text, vmdkDescriptorAt); err != nil {
-		return 0, corrupt("it is too short for its descriptor")
+		return none, corrupt("it is too short for its descriptor")
 	}
 	text, _, _ = bytes.Cut(text, []byte{0})
-	return int64(capacity) * sector, checkVMDKDescriptor(string(text))
+	return parseVMDK(header), checkVMDKDescriptor(string(text))
 }
 
-// checkVMDKFooter checks the copy of the header that stands before the end of
-// a stream. QEMU takes it for the header, so its version and size must be that.
-func checkVMDKFooter(r io.ReaderAt, size int64, header []byte) error {
+// readVMDKFooter reads the copy of the header that stands before the end of a
+// stream. QEMU takes it for the header, so its version and size must be that.
+func readVMDKFooter(r io.ReaderAt, size int64, header []byte) ([]byte, error) {
 	footer := make([]byte, sector)
 	if size < 4*sector || size%sector != 0 || readFull(r, footer, size-2*sector) != nil {
-		return corrupt("%d bytes do not end in a footer: is it cut short?", size)
+		return nil, corrupt("%d bytes do not end in a footer: is it cut short?", size)
 	}
 	if !bytes.Equal(footer[:8], header[:8]) || !bytes.Equal(footer[12:20], header[12:20]) {
-		return corrupt("its footer is not that of its header: is it cut short?")
+		return nil, corrupt("its footer is not that of its header: is it cut short?")
 	}
-	return nil
+	return footer, nil
 }
 
 // checkVMDKDescriptor checks the text in a sparse extent: one extent, which is
