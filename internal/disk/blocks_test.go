@@ -2,8 +2,10 @@ package disk
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand"
 	"os"
@@ -61,7 +63,7 @@ func sameAsQEMU(t *testing.T, path string, format Format) {
 	for seed := range int64(4) {
 		all.Go(func() {
 			random := rand.New(rand.NewSource(seed))
-			for range 100 {
+			for range 40 {
 				p := make([]byte, 1+random.Intn(300000))
 				off := random.Int63n(image.Size())
 				n, err := image.ReadAt(p, off)
@@ -75,7 +77,7 @@ func sameAsQEMU(t *testing.T, path string, format Format) {
 }
 
 // sizes are those of disks, of which only the first is a whole number of blocks.
-var sizes = []int64{32 << 20, 32<<20 + 512, 33<<20 - 512, 7<<20 + 5*512}
+var sizes = []int64{8 << 20, 7<<20 + 5*512, 33<<20 - 512}
 
 func TestVMDKReadsAsQEMUDoes(t *testing.T) {
 	peer.NeedTool(t, "qemu-img", "qemu-io")
@@ -152,14 +154,7 @@ func TestVMDKThatIsDamaged(t *testing.T) {
 		"grain length": {stream, patch(grain-4, "\xff\xff\xff\x7f"), "packed grain"},
 		"tables":       {stream, func(p []byte) { patch(first, "\xff\xff\xff\x7f")(p); patch(second, "\xff\xff\xff\x7f")(p) }, "entry of a table"},
 	} {
-		image, err := Open(edit(t, c.path, strings.ReplaceAll(name, " ", "-"), c.change), VMDK)
-		if err == nil {
-			_, err = io.Copy(io.Discard, io.NewSectionReader(image, 0, image.Size()))
-			peer.Must(t, image.Close())
-		}
-		if err == nil || !strings.Contains(err.Error(), c.want) || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrRefused) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
-		}
+		refusesDamaged(t, edit(t, c.path, strings.ReplaceAll(name, " ", "-"), c.change), VMDK, c.want)
 	}
 	for _, subformat := range []string{"monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"} {
 		path := filepath.Join(t.TempDir(), "other")
@@ -172,6 +167,167 @@ func TestVMDKThatIsDamaged(t *testing.T) {
 	peer.Run(t, "qemu-img", "create", "-q", "-f", "vmdk", "-F", "vmdk", "-b", sparse, child)
 	if _, err := Open(child, VMDK); !errors.Is(err, ErrRefused) {
 		t.Errorf("a parent: %v", err)
+	}
+}
+
+func TestVHDXReadsAsQEMUDoes(t *testing.T) {
+	peer.NeedTool(t, "qemu-img", "qemu-io")
+	for _, options := range []string{
+		"subformat=dynamic", "subformat=fixed", "subformat=dynamic,block_size=1M", "subformat=dynamic,block_size=2M,block_state_zero=off", "subformat=dynamic,block_size=256M",
+	} {
+		t.Run(options, func(t *testing.T) {
+			t.Parallel()
+			for _, size := range sizes {
+				path := patterned(t, "x", VHDX, options, size)
+				sameAsQEMU(t, path, VHDX)
+				overlaid(t, path, VHDX, size)
+			}
+		})
+	}
+}
+
+// With blocks of 256 MiB sixteen are a chunk, behind which a bitmap has an entry.
+func TestVHDXOfManyChunks(t *testing.T) {
+	peer.NeedTool(t, "qemu-img", "qemu-io")
+	path := filepath.Join(t.TempDir(), "x")
+	peer.Run(t, "qemu-img", "create", "-q", "-f", "vhdx", "-o", "block_size=256M", path, "40G")
+	var commands []string
+	for i := range 10 {
+		commands = append(commands, "-c", fmt.Sprintf("write -P %d %d 1M", i+1, int64(i)*4<<30+77<<20))
+	}
+	peer.Run(t, "qemu-io", append(append([]string{"-f", "vhdx"}, commands...), path)...)
+	image, err := Open(path, VHDX)
+	peer.Must(t, err)
+	defer image.Close()
+	for i := range 10 {
+		for off, want := range map[int64]byte{0: 0, 77 << 20: byte(i + 1), 78<<20 - 1: byte(i + 1), 78 << 20: 0} {
+			p := make([]byte, 1)
+			if _, err := image.ReadAt(p, int64(i)*4<<30+off); err != nil || p[0] != want {
+				t.Errorf("byte %d of the %dth 4 GiB: %d, %v, want %d", off, i, p[0], err, want)
+			}
+		}
+	}
+}
+
+// vhdxSeal sets the checksum of a header that was changed.
+func vhdxSeal(h []byte) {
+	clear(h[4:8])
+	binary.LittleEndian.PutUint32(h[4:], crc32.Checksum(h, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// QEMU leaves the entry of its log in the file when it has done what stands in
+// it, and takes its name out of the header. With the name back, and without what
+// the entry did, the file is one that was never closed.
+func TestVHDXWithALogIsRefusedUntilItIsReplayed(t *testing.T) {
+	peer.NeedTool(t, "qemu-img", "qemu-io")
+	closed := filepath.Join(t.TempDir(), "closed")
+	peer.Run(t, "qemu-img", "create", "-q", "-f", "vhdx", "-o", "block_size=1M", closed, "8M")
+	peer.Run(t, "qemu-io", "-f", "vhdx", "-c", "write -P 5 3M 70144", closed)
+	le := binary.LittleEndian
+	open := edit(t, closed, "open", func(p []byte) {
+		log := p[le.Uint64(p[vhdxHeadersAt+72:]):]
+		for i := range 2 {
+			h := p[vhdxHeadersAt*(1+i):][:vhdxHeaderLen]
+			copy(h[48:64], log[32:48])
+			vhdxSeal(h)
+		}
+		clear(p[le.Uint64(log[64+16:]):][:4096]) // what the first descriptor writes to
+	})
+	if _, err := Open(open, VHDX); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "qemu-img check -r all") {
+		t.Fatalf("before: %v", err)
+	}
+	peer.Run(t, "qemu-img", "check", "-q", "-f", "vhdx", "-r", "all", open)
+	sameAsQEMU(t, open, VHDX)
+	peer.Run(t, "qemu-img", "compare", "-q", "-f", "vhdx", "-F", "vhdx", open, closed)
+}
+
+func TestVHDXThatIsDamaged(t *testing.T) {
+	peer.NeedTool(t, "qemu-img", "qemu-io")
+	good := patterned(t, "x", VHDX, "block_size=1M", 8<<20)
+	p, err := os.ReadFile(good)
+	peer.Must(t, err)
+	regions, err := vhdxRegions(bytes.NewReader(p))
+	peer.Must(t, err)
+	bat, metadata := int(regions[vhdxBATRegion].Start), int(regions[vhdxMetadataRegion].Start)
+	item := func(id string) int {
+		for e := p[metadata+32:]; ; e = e[32:] {
+			if guid(e[:16]) == id {
+				return metadata + int(binary.LittleEndian.Uint32(e[16:]))
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(p []byte)
+		want   string
+	}{
+		"headers":   {func(p []byte) { p[vhdxHeadersAt+100]++; p[2*vhdxHeadersAt+100]++ }, "both of its headers"},
+		"regions":   {patch(vhdxRegionsAt+60, "\x01"), "region table"},
+		"magic":     {patch(0, "x"), "no vhdx"},
+		"blocks":    {patch(item(vhdxFileParameters), "\x01"), "power of two"},
+		"sectors":   {patch(item(vhdxLogicalSector), "\x01"), "want 512 or 4096"},
+		"size":      {patch(item(vhdxVirtualSize)+7, "\x80"), "a disk of"},
+		"entries":   {patch(item(vhdxVirtualSize)+5, "\x01"), "block allocation table"},
+		"parent":    {patch(item(vhdxFileParameters)+4, "\x02"), "difference"},
+		"partial":   {patch(bat, "\x07"), "state 7"},
+		"far":       {patch(bat, "\x06\x00\x00\x00\x00\x00\x00\x70"), "cut short"},
+		"backwards": {patch(bat, "\x06\x00\x00\x00\x00\x00\x00\x80"), "cut short"},
+	} {
+		refusesDamaged(t, edit(t, good, name, c.change), VHDX, c.want)
+	}
+	older := edit(t, good, "older", func(p []byte) { p[vhdxHeadersAt+100]++ })
+	sameAsQEMU(t, older, VHDX)
+}
+
+func TestVDIReadsAsQEMUDoes(t *testing.T) {
+	peer.NeedTool(t, "qemu-img", "qemu-io")
+	for _, options := range []string{"static=off", "static=on"} {
+		t.Run(options, func(t *testing.T) {
+			t.Parallel()
+			for _, size := range sizes {
+				path := patterned(t, "x", VDI, options, size)
+				sameAsQEMU(t, path, VDI)
+				overlaid(t, path, VDI, size)
+			}
+		})
+	}
+}
+
+func TestVDIThatIsDamaged(t *testing.T) {
+	peer.NeedTool(t, "qemu-img", "qemu-io")
+	good := patterned(t, "x", VDI, "", 8<<20)
+	p, err := os.ReadFile(good)
+	peer.Must(t, err)
+	h, err := foreignVDI(bytes.NewReader(p))
+	peer.Must(t, err)
+	for name, c := range map[string]struct {
+		change func(p []byte)
+		want   string
+	}{
+		"magic":     {patch(0x40, "x"), "no vdi"},
+		"version":   {patch(0x44, "\x02"), "version"},
+		"parent":    {patch(0x1b8, "x"), "difference"},
+		"blocks":    {patch(0x178, "\x01"), "blocks of"},
+		"size":      {patch(0x177, "\x80"), "a disk of"},
+		"count":     {patch(0x183, "\x70"), "cut short"},
+		"table":     {patch(0x157, "\x70"), "cut short"},
+		"data":      {patch(0x158, "\x00\x00\x00\x00"), "inside of the table"},
+		"a block":   {patch(int(h.table), "\x08\x00\x00\x00"), "the 9th of 8"},
+		"not there": {func(p []byte) { patch(0x15b, "\x7f")(p); patch(int(h.table), "\x07\x00\x00\x00")(p) }, "in a file of"},
+	} {
+		refusesDamaged(t, edit(t, good, strings.ReplaceAll(name, " ", "-"), c.change), VDI, c.want)
+	}
+}
+
+// refusesDamaged reads an image until there is an error, which must be one of ours.
+func refusesDamaged(t *testing.T, path string, format Format, want string) {
+	t.Helper()
+	image, err := Open(path, format)
+	if err == nil {
+		_, err = io.Copy(io.Discard, io.NewSectionReader(image, 0, image.Size()))
+		peer.Must(t, image.Close())
+	}
+	if err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrRefused) {
+		t.Errorf("%s: %v, want %q", filepath.Base(path), err, want)
 	}
 }
 
@@ -196,6 +352,40 @@ func FuzzVMDK(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if b, err := newVMDK(bytes.NewReader(p), int64(len(p))); err == nil {
+			readAll(b)
+		}
+	})
+}
+
+func FuzzVDI(f *testing.F) {
+	p, err := os.ReadFile(patterned(f, "x", VDI, "", 2<<20))
+	peer.Must(f, err)
+	f.Add(p[:8<<10])
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if b, err := newVDI(bytes.NewReader(p), int64(len(p))); err == nil {
+			readAll(b)
+		}
+	})
+}
+
+// FuzzVHDX changes what counts in an image and sets the checksums right.
+func FuzzVHDX(f *testing.F) {
+	image, err := os.ReadFile(patterned(f, "x", VHDX, "block_size=1M", 2<<20))
+	peer.Must(f, err)
+	regions, err := vhdxRegions(bytes.NewReader(image))
+	peer.Must(f, err)
+	bat, metadata := regions[vhdxBATRegion].Start, regions[vhdxMetadataRegion].Start
+	f.Add(image[vhdxHeadersAt:][:80], image[vhdxRegionsAt:][:80], image[metadata:][:192], image[metadata+vhdxTableLen:][:64], image[bat:][:64])
+	f.Fuzz(func(t *testing.T, header, table, entries, items, blocks []byte) {
+		p := bytes.Clone(image)
+		copy(p[vhdxHeadersAt:][:vhdxHeaderLen], header)
+		copy(p[vhdxRegionsAt:][:vhdxRegionsLen], table)
+		copy(p[metadata:][:vhdxTableLen], entries)
+		copy(p[metadata+vhdxTableLen:][:4096], items)
+		copy(p[bat:][:4096], blocks)
+		vhdxSeal(p[vhdxHeadersAt:][:vhdxHeaderLen])
+		vhdxSeal(p[vhdxRegionsAt:][:vhdxRegionsLen])
+		if b, err := newVHDX(bytes.NewReader(p), int64(len(p))); err == nil {
 			readAll(b)
 		}
 	})

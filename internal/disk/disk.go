@@ -1,5 +1,5 @@
 // Package disk knows what a disk image is: raw, qcow2 with its chain of backing
-// files and VMDK as an io.ReaderAt, partition tables, an empty FAT, and what
+// files, VMDK, VHDX and VDI as an io.ReaderAt, partition tables, an empty FAT, and what
 // qemu-img does with images. What lies on the partitions is left to others.
 //
 // A format is always told, never guessed: a guest that can write the first
@@ -17,7 +17,7 @@ import (
 // Format is the format of a disk image, as qemu-img names it.
 type Format string
 
-// The formats that are read here, and those that Import knows besides.
+// The formats that are read here, all that Import knows.
 const (
 	Raw   Format = "raw"
 	QCOW2 Format = "qcow2"
@@ -36,6 +36,11 @@ func corrupt(format string, args ...any) error {
 
 // maxChain is the number of images that may stand behind one another.
 const maxChain = 128
+
+// Range is a range of bytes.
+type Range struct {
+	Start, Size int64
+}
 
 // Image is an open disk image. ReadAt is safe for concurrent use; it reads
 // zeros where nothing was written.
@@ -134,8 +139,12 @@ func newImage(r io.ReaderAt, size int64, format Format) (*blocks, backingFile, e
 		return &q.blocks, q.backing, nil
 	case VMDK:
 		b, err = newVMDK(r, size)
+	case VHDX:
+		b, err = newVHDX(r, size)
+	case VDI:
+		b, err = newVDI(r, size)
 	default:
-		err = fmt.Errorf("format %q is none that herdbook reads: raw, qcow2, vmdk", format)
+		err = fmt.Errorf("format %q is none that herdbook reads: raw, qcow2, vmdk, vhdx, vdi", format)
 	}
 	return b, backingFile{}, err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 )
 
 // ErrRefused is wrapped by the errors of Prove and Import that say that an image
@@ -103,9 +102,11 @@ func virtualSize(r io.ReaderAt, size int64, format Format) (int64, error) {
 		h, err := foreignVMDK(r, size)
 		return h.size, err
 	case VHDX:
-		return foreignVHDX(r)
+		h, err := foreignVHDX(r)
+		return h.size, err
 	case VDI:
-		return foreignVDI(r)
+		h, err := foreignVDI(r)
+		return h.size, err
 	default:
 		return size, nil
 	}
@@ -159,24 +160,4 @@ func backingName(r io.ReaderAt, at int64, length uint32) string {
 		return ""
 	}
 	return fmt.Sprintf(", %q", name)
-}
-
-// foreignVDI checks what the header of VirtualBox's VDI 1.1 says.
-func foreignVDI(r io.ReaderAt) (int64, error) {
-	h := make([]byte, 512)
-	if err := readFull(r, h, 0); err != nil {
-		return 0, corrupt("it is too short for a header")
-	}
-	le := binary.LittleEndian
-	version, kind := le.Uint32(h[0x44:]), le.Uint32(h[0x4c:])
-	none := strings.Repeat("\x00", 16)
-	switch {
-	case version != 0x00010001:
-		return 0, refuse("version %d.%d is none that herdbook reads: 1.1", version>>16, version&0xffff)
-	case kind == 4 || string(h[0x1a8:0x1b8]) != none || string(h[0x1b8:0x1c8]) != none:
-		return 0, refuse("it holds only the difference to another image; VBoxManage clonemedium makes one file of the two")
-	case kind != 1 && kind != 2:
-		return 0, refuse("image type %d is none that herdbook reads: 1 (dynamic), 2 (fixed)", kind)
-	}
-	return int64(le.Uint64(h[0x170:])), nil
 }
