@@ -91,9 +91,14 @@ func alone(t *testing.T, p Piece) {
 }
 
 func TestChange(t *testing.T) {
-	for _, format := range []string{"raw", "qcow2"} {
-		t.Run(format, func(t *testing.T) {
-			p := image(t, format)
+	for _, kind := range []string{"raw", "qcow2", "vmdk", "vmdk subformat=streamOptimized", "vhdx", "vdi"} {
+		t.Run(kind, func(t *testing.T) {
+			format, options, _ := strings.Cut(kind, " ")
+			var of []string
+			if options != "" {
+				of = []string{"-o", options}
+			}
+			p := image(t, format, of...)
 			holds(t, p, false)
 			before := sum(t, p.Path)
 			failure := errors.New("no")
@@ -114,6 +119,12 @@ func TestChange(t *testing.T) {
 			alone(t, p)
 			if stat, err := os.Stat(p.Path); err != nil || stat.Mode().Perm() != 0o640 {
 				t.Errorf("%v, %v", stat.Mode(), err)
+			}
+			if again, err := Find(p.Path, Options{}); err != nil || again != p {
+				t.Errorf("%v, %v", again, err)
+			}
+			if options != "" && !strings.Contains(peer.Run(t, "qemu-img", "info", "file:"+p.Path), strings.TrimPrefix(options, "subformat=")) {
+				t.Errorf("the image is not of the kind any more that it was")
 			}
 		})
 	}
