@@ -51,19 +51,8 @@ func (f *FS) replay() error {
 	if f.compat&compatHasJournal == 0 || f.journalInode == 0 {
 		return errors.New("the file system was not unmounted cleanly, and its journal is on another device")
 	}
-	n, err := f.inode(f.journalInode)
+	j, err := f.openJournal()
 	if err != nil {
-		return err
-	}
-	if n.kind() != filesystem.ModeRegular || n.Size > maxJournalSize {
-		return corrupt("inode %d is no journal", f.journalInode)
-	}
-	file, err := f.content(n)
-	if err != nil {
-		return err
-	}
-	j := &journal{f: f, file: file, revoked: map[uint64]uint32{}}
-	if err := j.readSuper(); err != nil {
 		return err
 	}
 	if j.start == 0 {
@@ -97,6 +86,23 @@ func (f *FS) replay() error {
 	}
 	f.replayed = replayed
 	return nil
+}
+
+// openJournal finds the journal and reads its superblock.
+func (f *FS) openJournal() (*journal, error) {
+	n, err := f.inode(f.journalInode)
+	if err != nil {
+		return nil, err
+	}
+	if n.kind() != filesystem.ModeRegular || n.Size > maxJournalSize {
+		return nil, corrupt("inode %d is no journal", f.journalInode)
+	}
+	file, err := f.content(n)
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{f: f, file: file, revoked: map[uint64]uint32{}}
+	return j, j.readSuper()
 }
 
 func (j *journal) readSuper() error {

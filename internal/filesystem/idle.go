@@ -1,0 +1,27 @@
+package filesystem
+
+// Idler is a reader that knows which bytes of its file system mean nothing.
+type Idler interface {
+	// IdleRanges calls fn for every run of bytes that may be zeroed without any
+	// loss, in no order: what is free, and what was journalled and written back.
+	// A file system that was not unmounted cleanly is an error.
+	IdleRanges(fn func(start, length int64) error) error
+}
+
+// Between calls fn for what lies between the ranges that each reports, in order
+// and without overlap, within size bytes.
+func Between(size int64, each func(fn func(start, length int64) error) error, fn func(start, length int64) error) error {
+	end := int64(0)
+	err := each(func(start, length int64) error {
+		from := end
+		end = start + length
+		if start > from {
+			return fn(from, start-from)
+		}
+		return nil
+	})
+	if err != nil || end >= size {
+		return err
+	}
+	return fn(end, size-end)
+}
