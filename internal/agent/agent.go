@@ -161,8 +161,7 @@ func operate(job wire.Job, g *wire.Guest, device string, result *wire.Result) (e
 // needsCommands tells whether programs of the guest will be run.
 func needsCommands(job wire.Job) bool {
 	for _, o := range job.Operations {
-		switch o.Operation.(type) {
-		case *op.Packages, *op.Run, *op.User, *op.Password, *op.Service, *op.Bootloader:
+		if guest.NeedsCommands(o.Operation) {
 			return true
 		}
 	}

@@ -76,6 +76,8 @@ func Apply(ctx context.Context, g *Guest, o op.Operation) error {
 		return g.timezone(o)
 	case *op.Service:
 		return g.service(ctx, o)
+	case *op.Edit:
+		return g.edit(ctx, o)
 	case *op.Sysprep:
 		return g.sysprep(o)
 	case *op.Bootloader:

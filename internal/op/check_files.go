@@ -18,6 +18,7 @@ func (*Touch) Kind() string      { return "touch" }
 func (*Truncate) Kind() string   { return "truncate" }
 func (*Scrub) Kind() string      { return "scrub" }
 func (*TarIn) Kind() string      { return "tar_in" }
+func (*Edit) Kind() string       { return "edit" }
 
 // The versions of what they do.
 
@@ -32,6 +33,7 @@ func (*Touch) Version() int      { return 1 }
 func (*Truncate) Version() int   { return 1 }
 func (*Scrub) Version() int      { return 1 }
 func (*TarIn) Version() int      { return 1 }
+func (*Edit) Version() int       { return 1 }
 
 // Check implements Operation.
 func (a *AppendLine) Check() []Problem {
@@ -100,6 +102,18 @@ func (t *TarIn) Check() []Problem {
 		problems = append(problems, Problem{"source", "the source is empty", ""})
 	}
 	return append(problems, checkDirectory("destination", t.Destination)...)
+}
+
+// Check implements Operation.
+func (e *Edit) Check() []Problem {
+	problems := checkPath("path", e.Path)
+	switch {
+	case strings.TrimSpace(e.Expression) == "":
+		problems = append(problems, Problem{"expression", "the expression is empty", "such as s/^#?Port .*/Port 2222/"})
+	case strings.ContainsRune(e.Expression, 0):
+		problems = append(problems, Problem{"expression", "the expression holds a NUL byte", ""})
+	}
+	return problems
 }
 
 func checkPaths(field string, paths []string) []Problem {

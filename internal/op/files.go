@@ -76,6 +76,15 @@ type TarIn struct {
 	Payload     string `json:"payload,omitempty"`             // set by the build: the archive's name in the tar
 }
 
+// Edit changes a file by an expression of Perl, which is carried out for every
+// line of it, in $_ and with its number in $lineno. Plain substitutions s/…/…/,
+// one or more with semicolons between them, need no Perl anywhere; all else is
+// carried out by the guest's own.
+type Edit struct {
+	Path       string `hcl:"path" json:"path"`
+	Expression string `hcl:"expression" json:"expression"`
+}
+
 // HostSource is the path on the host of what an operation lays into the guest; ok
 // is false for an operation that needs nothing of the host.
 func HostSource(o Operation) (source string, ok bool) {

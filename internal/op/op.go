@@ -59,6 +59,7 @@ var kinds = []struct {
 	{func() Operation { return &Truncate{} }, true},
 	{func() Operation { return &Scrub{} }, true},
 	{func() Operation { return &TarIn{} }, true},
+	{func() Operation { return &Edit{} }, true},
 	{func() Operation { return &Sysprep{} }, false},
 	{func() Operation { return &Bootloader{} }, false},
 	{func() Operation { return &Agent{} }, false},

@@ -30,6 +30,7 @@ func TestEnvelopeCarriesEveryKind(t *testing.T) {
 		"link": &Link{Target: "t", Paths: []string{"/l"}}, "mkdir": &Mkdir{Paths: []string{"/d"}, Mode: "0700"},
 		"touch": &Touch{Paths: []string{"/a"}}, "truncate": &Truncate{Paths: []string{"/a"}, Recursive: true},
 		"scrub": &Scrub{Paths: []string{"/a"}}, "tar_in": &TarIn{Source: "s", Destination: "/d", Payload: "0"},
+		"edit":       &Edit{Path: "/a", Expression: "s/a/b/"},
 		"bootloader": &Bootloader{}, "agent": &Agent{},
 	}
 	for _, k := range kinds {
@@ -140,6 +141,9 @@ func TestCheck(t *testing.T) {
 		{&TarIn{Source: "a.tar", Destination: "/"}, "-"},
 		{&TarIn{Destination: "/srv"}, "source"},
 		{&TarIn{Source: "a.tar", Destination: "srv"}, "destination"},
+		{&Edit{Path: "/a", Expression: "$_ = '' if $lineno == 1"}, "-"},
+		{&Edit{Path: "/a", Expression: " "}, "expression"},
+		{&Edit{Path: "/a", Expression: "s/\x00//"}, "expression"},
 		{&Sysprep{Operations: []string{"machine-id"}}, "-"},
 		{&Sysprep{Operations: []string{"machine-di"}}, "operations"},
 	} {

@@ -202,7 +202,7 @@ func operationLines(l *lines, o op.Operation, files []definition.Input) {
 		l.add("zone", o.Zone)
 	case *op.Service:
 		serviceLines(l, o)
-	case *op.AppendLine, *op.Chmod, *op.Chown, *op.Duplicate, *op.Move, *op.Link, *op.Mkdir, *op.Touch, *op.Truncate, *op.Scrub:
+	case *op.AppendLine, *op.Chmod, *op.Chown, *op.Duplicate, *op.Move, *op.Link, *op.Mkdir, *op.Touch, *op.Truncate, *op.Scrub, *op.Edit:
 		fileLines(l, o)
 	case *op.TarIn:
 		l.add("destination", o.Destination)
@@ -254,6 +254,9 @@ func fileLines(l *lines, o op.Operation) {
 		l.flag("recursive", o.Recursive)
 	case *op.Scrub:
 		l.add("path", o.Paths...)
+	case *op.Edit:
+		l.add("path", o.Path)
+		l.add("expression", o.Expression)
 	}
 }
 

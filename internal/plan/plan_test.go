@@ -54,6 +54,7 @@ func operations() []op.Operation {
 		&op.Truncate{Paths: []string{"/var/log/a", "/var/log/b"}, Recursive: true},
 		&op.Scrub{Paths: []string{"/root/a", "/root/b"}},
 		&op.TarIn{Source: "site.tar", Destination: "/srv"},
+		&op.Edit{Path: "/etc/motd", Expression: "s/cow/moo/"},
 		&op.Sysprep{Operations: []string{"machine-id", "tmp-files"}},
 	}
 }

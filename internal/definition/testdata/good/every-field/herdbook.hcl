@@ -97,6 +97,10 @@ image "base" {
     source      = "site/index.html"
     destination = "/srv"
   }
+  step "edit" "port" {
+    path       = "/etc/ssh/sshd_config"
+    expression = "s/^#?Port .*/Port 2222/"
+  }
   step "user" "deploy" {
     name   = "deploy"
     uid    = 1500
