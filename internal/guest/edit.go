@@ -82,7 +82,7 @@ func (g *Guest) perl(ctx context.Context, before []byte, expression string, why 
 // needs a root that Prepare has made fit for them.
 func NeedsCommands(o op.Operation) bool {
 	switch o := o.(type) {
-	case *op.Packages, *op.Run, *op.User, *op.Password, *op.Service, *op.Bootloader:
+	case *op.Packages, *op.Run, *op.User, *op.Password, *op.Service, *op.Relabel, *op.Bootloader:
 		return true
 	case *op.Edit:
 		_, err := parseSubstitutions(o.Expression)

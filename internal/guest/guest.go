@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"herdbook/internal/event"
 	"herdbook/internal/op"
@@ -33,6 +34,7 @@ type Command struct {
 	Args        []string
 	Environment []string // beyond the usual one
 	Stdin       string
+	Good        []int // exit statuses beside 0 that are no failure
 
 	// Swallow takes off a line of standard error what is not to be reported, and
 	// says whether that is all of it. It may be nil.
@@ -78,6 +80,8 @@ func Apply(ctx context.Context, g *Guest, o op.Operation) error {
 		return g.service(ctx, o)
 	case *op.Edit:
 		return g.edit(ctx, o)
+	case *op.Relabel:
+		return g.relabel(ctx, o)
 	case *op.Sysprep:
 		return g.sysprep(o)
 	case *op.Bootloader:
@@ -127,7 +131,7 @@ func (g *Guest) mustRun(ctx context.Context, c Command) error {
 	if err != nil {
 		return fmt.Errorf("run %s: %w", c.Args[0], err)
 	}
-	if status != 0 {
+	if status != 0 && !slices.Contains(c.Good, status) {
 		return &Error{status, fmt.Errorf("%s ended with status %d", c.Args[0], status)}
 	}
 	return nil

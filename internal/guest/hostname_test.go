@@ -47,3 +47,29 @@ func TestHostnameMakesHosts(t *testing.T) {
 	peer.Must(t, os.Remove(filepath.Join(g.dir, "etc/hosts")))
 	g.golden(t, "no-file", &op.Hostname{Name: "web"})
 }
+
+// Every family has its own place for the name.
+func TestHostnameOfOtherDistributions(t *testing.T) {
+	for name, c := range map[string]struct {
+		gone []string // of Debian's files
+		more []node
+	}{
+		"fedora":       {[]string{"etc/debian_version"}, []node{{path: "/etc/redhat-release", content: "Fedora release 41\n"}}},
+		"rhel-7":       {[]string{"etc/debian_version"}, []node{{path: "/etc/redhat-release"}, {path: "/etc/sysconfig/network", content: "# made by anaconda\nHOSTNAME=old\nNOZEROCONF=yes"}}},
+		"rhel-6":       {[]string{"etc/debian_version", "usr/lib/systemd/systemd", "etc/hostname"}, []node{{path: "/etc/redhat-release"}, {path: "/etc/sysconfig/network", content: "NETWORKING=yes\n"}}},
+		"suse":         {[]string{"etc/debian_version"}, []node{{path: "/etc/HOSTNAME", link: "hostname"}}},
+		"suse-11":      {[]string{"etc/debian_version", "usr/lib/systemd/systemd", "etc/hostname"}, []node{{path: "/etc/HOSTNAME", content: "old\n"}}},
+		"alpine":       {[]string{"etc/debian_version", "usr/lib/systemd/systemd"}, []node{{path: "/etc/alpine-release", content: "3.20.0\n"}}},
+		"machine-info": {[]string{"etc/debian_version"}, []node{{path: "/etc/machine-info", content: "PRETTY_HOSTNAME=Old\n"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t, c.more...)
+			for _, gone := range c.gone {
+				peer.Must(t, os.Remove(filepath.Join(g.dir, gone)))
+			}
+			peer.Must(t, os.WriteFile(filepath.Join(g.dir, "etc/hosts"), []byte("127.0.0.1 localhost\n"), 0o644))
+			g.golden(t, name, &op.Hostname{Name: "web.example.org"})
+		})
+	}
+}

@@ -2,7 +2,9 @@ package guest
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
 	"herdbook/internal/op"
 )
@@ -47,10 +49,14 @@ func (g *Guest) packages(ctx context.Context, o *op.Packages) error {
 
 // manager finds out which package manager the guest has.
 func (g *Guest) manager() (manager, error) {
-	if g.Root.Exists("/usr/bin/apt-get") {
-		return apt{}, nil
+	var known []string
+	for _, m := range managers {
+		known = append(known, m.name)
+		if !slices.ContainsFunc(m.files, func(name string) bool { return !g.Root.Exists(name) }) {
+			return m.manager, nil
+		}
 	}
-	return nil, errors.New("the guest has no package manager that herdbook knows: apt")
+	return nil, fmt.Errorf("the guest has no package manager that herdbook knows: %s", strings.Join(known, ", "))
 }
 
 // apt is the manager of Debian and its descendants.

@@ -56,3 +56,46 @@ func TestPackagesNeedsAManager(t *testing.T) {
 	peer.Must(t, os.Remove(filepath.Join(g.dir, "usr/bin/apt-get")))
 	g.refuse(t, &op.Packages{Update: true}, "no package manager that herdbook knows")
 }
+
+// Every manager asks nothing, and gets a list of the repositories first.
+func TestPackagesRunsEveryManager(t *testing.T) {
+	for _, m := range managers {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t)
+			peer.Must(t, os.Remove(filepath.Join(g.dir, "usr/bin/apt-get")))
+			for _, name := range m.files {
+				if !g.Root.Exists(name) {
+					plant(t, g.dir, []node{{path: name, mode: 0o755, content: "#!/bin/sh\n"}})
+				}
+			}
+			g.commands(t, "with-"+m.name, &op.Packages{Install: []string{"curl", "nginx"}, Remove: []string{"nano"}, Update: true})
+		})
+	}
+}
+
+// Fedora has a package apt, which has nothing to do with Fedora's packages.
+func TestPackagesPrefersTheSystemsManager(t *testing.T) {
+	g := newGuest(t, node{path: "/usr/bin/dnf", mode: 0o755}, node{path: "/usr/bin/yum", link: "dnf"})
+	peer.Must(t, os.Remove(filepath.Join(g.dir, "var/lib/dpkg/status")))
+	if m, err := g.manager(); err != nil || m != (dnf{"dnf"}) {
+		t.Errorf("%#v, %v", m, err)
+	}
+}
+
+// What zypper says with its exit status is not always a failure.
+func TestPackagesReadsZyppersStatus(t *testing.T) {
+	g := newGuest(t, node{path: "/usr/bin/zypper", mode: 0o755})
+	peer.Must(t, os.Remove(filepath.Join(g.dir, "usr/bin/apt-get")))
+	for status, good := range map[int]bool{102: true, 103: true, 4: false, 104: false, 106: false, 107: false} {
+		g.Runner = &recorder{failing: "install", fail: status}
+		err := Apply(t.Context(), g.Guest, &op.Packages{Install: []string{"curl"}})
+		if (err == nil) != good {
+			t.Errorf("status %d: %v", status, err)
+		}
+	}
+	g.Runner = &recorder{failing: "refresh", fail: 4}
+	if err := Apply(t.Context(), g.Guest, &op.Packages{Install: []string{"curl"}}); err == nil {
+		t.Error("a failing refresh was swallowed")
+	}
+}

@@ -26,10 +26,13 @@ func (g *guestTest) withPAM(t testing.TB) {
 
 func TestPasswordChangesOneAccount(t *testing.T) {
 	for name, o := range map[string]*op.Password{
-		"hash":        {User: "root", Hash: "$y$j9T$salt$hash"},
-		"hash-closed": {User: "deploy", Hash: "*"},
-		"locked":      {User: "deploy", Locked: true},
-		"clear":       {User: "deploy", Password: op.Secret{Value: `pa:ss "wo'rd$\ ü`, Name: "PASSWORD"}},
+		"hash":            {User: "root", Hash: "$y$j9T$salt$hash"},
+		"hash-closed":     {User: "deploy", Hash: "*"},
+		"locked":          {User: "deploy", Locked: true},
+		"disabled":        {User: "deploy", Disabled: true},
+		"locked-hash":     {User: "root", Hash: "$y$j9T$salt$hash", Locked: true},
+		"locked-disabled": {User: "root", Disabled: true, Locked: true},
+		"clear":           {User: "deploy", Password: op.Secret{Value: `pa:ss "wo'rd$\ ü`, Name: "PASSWORD"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -50,6 +53,25 @@ func TestPasswordChangesOneAccount(t *testing.T) {
 				got = strings.Replace(regexp.MustCompile(`100640 0:42 \d+ ("root:[^\n]*)`+regexp.QuoteMeta(hash[1])).ReplaceAllString(got, "100640 0:42 SIZE ${1}HASH"), hash[1], "HASH", 1)
 			}
 			peer.Golden(t, filepath.Join("password", name+".golden"), []byte(got))
+		})
+	}
+}
+
+// A method that is asked for is used, whatever the distribution's own would be.
+func TestPasswordCrypto(t *testing.T) {
+	for crypto, prefix := range map[string]string{"md5": "$1$", "sha256": "$5$", "sha512": "$6$", "yescrypt": "$y$"} {
+		t.Run(crypto, func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t)
+			g.withShadow(t, "chpasswd")
+			peer.Must(t, Apply(t.Context(), g.Guest, &op.Password{User: "deploy", Password: op.Secret{Value: "hunter2", Name: "P"}, Crypto: crypto}))
+			text, err := g.Root.ReadFile("/etc/shadow")
+			peer.Must(t, err)
+			hash := regexp.MustCompile(`(?m)^deploy:([^:]+):`).FindStringSubmatch(string(text))
+			if hash == nil || !strings.HasPrefix(hash[1], prefix) {
+				t.Fatalf("hash %q, want one with %s", hash, prefix)
+			}
+			verifyPassword(t, "hunter2", hash[1])
 		})
 	}
 }

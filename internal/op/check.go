@@ -36,7 +36,7 @@ func (*Delete) Version() int     { return 1 }
 func (*User) Version() int       { return 1 }
 func (*Password) Version() int   { return 1 }
 func (*SSHKey) Version() int     { return 1 }
-func (*Hostname) Version() int   { return 1 }
+func (*Hostname) Version() int   { return 2 }
 func (*Timezone) Version() int   { return 1 }
 func (*Service) Version() int    { return 1 }
 func (*Sysprep) Version() int    { return 2 }
@@ -140,13 +140,19 @@ func (u *User) Check() []Problem {
 func (p *Password) Check() []Problem {
 	problems := checkAccount("user", p.User)
 	given := 0
-	for _, set := range []bool{!p.Password.IsZero(), p.Hash != "", p.Locked} {
+	for _, set := range []bool{!p.Password.IsZero(), p.Hash != "", p.Disabled} {
 		if set {
 			given++
 		}
 	}
-	if given != 1 {
-		problems = append(problems, Problem{"", "exactly one of password, hash and locked must be given", `for example password = env("ROOT_PASSWORD")`})
+	if given > 1 || given == 0 && !p.Locked {
+		problems = append(problems, Problem{"", "one of password, hash and disabled must be given, or locked", `for example password = env("ROOT_PASSWORD")`})
+	}
+	if p.Crypto != "" && !slices.Contains(PasswordCryptos, p.Crypto) {
+		problems = append(problems, Problem{"crypto", fmt.Sprintf("no way to hash a password %q", p.Crypto), "there are " + strings.Join(PasswordCryptos, ", ")})
+	}
+	if p.Crypto != "" && p.Password.IsZero() {
+		problems = append(problems, Problem{"crypto", "there is no password to hash", ""})
 	}
 	if strings.ContainsAny(p.Password.Value, "\n\r\x00") {
 		problems = append(problems, Problem{"password", "the password holds a line break", "does its file end in one? use trimspace()"})

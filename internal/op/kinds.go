@@ -52,14 +52,19 @@ type User struct {
 	System bool     `hcl:"system,optional" json:"system,omitempty"`
 }
 
-// Password sets, locks or empties an account's password. Exactly one of
-// Password, Hash and Locked is given.
+// Password sets, locks or disables an account's password. At most one of
+// Password, Hash and Disabled is given; Locked goes with each of them, or alone.
 type Password struct {
 	User     string `hcl:"user" json:"user"`
 	Password Secret `hcl:"password,optional" json:"password,omitzero"`
-	Hash     string `hcl:"hash,optional" json:"hash,omitempty"` // crypt(5) format
-	Locked   bool   `hcl:"locked,optional" json:"locked,omitempty"`
+	Hash     string `hcl:"hash,optional" json:"hash,omitempty"`         // crypt(5) format
+	Disabled bool   `hcl:"disabled,optional" json:"disabled,omitempty"` // no password is right
+	Locked   bool   `hcl:"locked,optional" json:"locked,omitempty"`     // until it is unlocked; the password stays behind a mark
+	Crypto   string `hcl:"crypto,optional" json:"crypto,omitempty"`     // one of PasswordCryptos; default the guest's own choice
 }
+
+// PasswordCryptos are the ways to hash a password that can be asked for.
+var PasswordCryptos = []string{"md5", "sha256", "sha512", "yescrypt"}
 
 // SSHKey adds public keys to an account's authorized_keys.
 type SSHKey struct {

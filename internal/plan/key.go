@@ -192,7 +192,9 @@ func operationLines(l *lines, o op.Operation, files []definition.Input) {
 			l.secret("password", o.Password)
 		}
 		l.addIf("hash", o.Hash)
+		l.flag("disabled", o.Disabled)
 		l.flag("locked", o.Locked)
+		l.addIf("crypto", o.Crypto)
 	case *op.SSHKey:
 		l.add("user", o.User)
 		l.add("key", o.Keys...)
@@ -211,6 +213,9 @@ func operationLines(l *lines, o op.Operation, files []definition.Input) {
 		}
 	case *op.Sysprep:
 		l.add("sysprep", sysprepOperations(o)...)
+	case *op.Relabel:
+		l.add("exclude", o.Exclude...)
+		l.flag("at boot", o.AtBoot)
 	case *op.Bootloader, *op.Agent:
 	default:
 		panic(fmt.Sprintf("plan: operation %T has no key", o))

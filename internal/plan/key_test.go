@@ -353,7 +353,7 @@ func canonical(o op.Operation) string {
 	case *op.TarIn:
 		return fmt.Sprintf("%q", o.Destination)
 	case *op.Password:
-		return fmt.Sprintf("%q %s %q %v", o.User, secret(o.Password), o.Hash, o.Locked)
+		return fmt.Sprintf("%q %s %q %v %v %q", o.User, secret(o.Password), o.Hash, o.Disabled, o.Locked, o.Crypto)
 	case *op.Sysprep:
 		return strings.Join(o.Operations, " ")
 	case *op.Service:

@@ -38,7 +38,7 @@ func operations() []op.Operation {
 		&op.Copy{Source: "files", Destination: "/srv", Owner: "www-data", Group: "www-data"},
 		&op.Delete{Paths: []string{"/tmp/a", "/tmp/b*"}},
 		&op.User{Name: "deploy", UID: 1001, Group: "users", Groups: []string{"sudo", "adm"}, Shell: "/bin/zsh", Home: "/srv/deploy", System: true},
-		&op.Password{User: "root", Password: op.Secret{Value: "hunter2", Name: "ROOT", Version: "1"}, Hash: "$6$x", Locked: true},
+		&op.Password{User: "root", Password: op.Secret{Value: "hunter2", Name: "ROOT", Version: "1"}, Hash: "$6$x", Disabled: true, Locked: true, Crypto: "sha512"},
 		&op.SSHKey{User: "deploy", Keys: []string{"ssh-ed25519 AAAA a", "ssh-ed25519 BBBB b"}},
 		&op.Hostname{Name: "cow"},
 		&op.Timezone{Zone: "Europe/Berlin"},
@@ -55,6 +55,7 @@ func operations() []op.Operation {
 		&op.Scrub{Paths: []string{"/root/a", "/root/b"}},
 		&op.TarIn{Source: "site.tar", Destination: "/srv"},
 		&op.Edit{Path: "/etc/motd", Expression: "s/cow/moo/"},
+		&op.Relabel{Exclude: []string{"/srv", "/opt"}, AtBoot: true},
 		&op.Sysprep{Operations: []string{"machine-id", "tmp-files"}},
 	}
 }
