@@ -20,6 +20,7 @@ var packages = map[string]place{
 	"internal/filesystem": {pure: true},
 	"internal/iso":        {pure: true},
 	"internal/lvm":        {pure: true},
+	"internal/md":         {pure: true},
 	"internal/op":         {pure: true},
 	"internal/peer":       {}, // imported by tests and bench only
 	"internal/program":    {},
