@@ -19,6 +19,7 @@ var packages = map[string]place{
 	"internal/event":      {pure: true},
 	"internal/filesystem": {pure: true},
 	"internal/iso":        {pure: true},
+	"internal/luks":       {pure: true},
 	"internal/lvm":        {pure: true},
 	"internal/md":         {pure: true},
 	"internal/op":         {pure: true},
