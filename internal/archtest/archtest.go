@@ -24,6 +24,7 @@ var packages = map[string]place{
 	"internal/md":         {pure: true},
 	"internal/op":         {pure: true},
 	"internal/peer":       {}, // imported by tests and bench only
+	"internal/pkgdb":      {pure: true},
 	"internal/program":    {},
 	"internal/repo":       {pure: true},
 	"internal/signed":     {},
