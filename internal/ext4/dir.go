@@ -36,7 +36,7 @@ const maxCachedDir = 4 << 20
 
 // lookup finds one name in a directory.
 func (f *FS) lookup(n *inode, name string) (uint32, error) {
-	names, ok := f.dirCache.get(n.number())
+	names, ok := f.dirCache.Get(n.number())
 	if !ok {
 		names = map[string]uint32{}
 		if err := f.eachEntry(n, func(have []byte, ino uint32) bool {
@@ -48,7 +48,7 @@ func (f *FS) lookup(n *inode, name string) (uint32, error) {
 			return 0, fmt.Errorf("read directory inode %d: %w", n.Ino, err)
 		}
 		if n.Size <= maxCachedDir {
-			f.dirCache.put(n.number(), names)
+			f.dirCache.Put(n.number(), names)
 		}
 	}
 	ino, ok := names[name]

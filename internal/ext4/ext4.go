@@ -96,9 +96,9 @@ type FS struct {
 	backupGroups  [2]uint32
 	descriptors   []byte            // all group descriptors
 	replayed      map[uint64][]byte // blocks that the journal overrides
-	inodeCache    *cache[uint32, *inode]
-	metadataCache *cache[uint64, []byte]
-	dirCache      *cache[uint32, map[string]uint32] // read only once they are in it
+	inodeCache    *filesystem.Cache[uint32, *inode]
+	metadataCache *filesystem.Cache[uint64, []byte]
+	dirCache      *filesystem.Cache[uint32, map[string]uint32] // read only once they are in it
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -144,9 +144,9 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 
 // forget empties the caches.
 func (f *FS) forget() {
-	f.inodeCache = newCache[uint32, *inode](4096)
-	f.metadataCache = newCache[uint64, []byte](1024)
-	f.dirCache = newCache[uint32, map[string]uint32](32)
+	f.inodeCache = filesystem.NewCache[uint32, *inode](4096)
+	f.metadataCache = filesystem.NewCache[uint64, []byte](1024)
+	f.dirCache = filesystem.NewCache[uint32, map[string]uint32](32)
 }
 
 func (f *FS) readSuper(s []byte) error {
@@ -281,14 +281,14 @@ func (f *FS) readBlocks(p []byte, number uint64) error {
 // metadata returns a block that is likely to be asked for again. The caller
 // must not change it.
 func (f *FS) metadata(number uint64) ([]byte, error) {
-	if p, ok := f.metadataCache.get(number); ok {
+	if p, ok := f.metadataCache.Get(number); ok {
 		return p, nil
 	}
 	p := make([]byte, f.block)
 	if err := f.readBlocks(p, number); err != nil {
 		return nil, err
 	}
-	f.metadataCache.put(number, p)
+	f.metadataCache.Put(number, p)
 	return p, nil
 }
 

@@ -35,7 +35,7 @@ func (n *inode) kind() uint16 { return n.Mode & filesystem.ModeType }
 
 // inode reads and verifies inode number ino.
 func (f *FS) inode(ino uint32) (*inode, error) {
-	if n, ok := f.inodeCache.get(ino); ok {
+	if n, ok := f.inodeCache.Get(ino); ok {
 		return n, nil
 	}
 	if ino == 0 || ino > f.inodes {
@@ -52,7 +52,7 @@ func (f *FS) inode(ino uint32) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.inodeCache.put(ino, n)
+	f.inodeCache.Put(ino, n)
 	return n, nil
 }
 
