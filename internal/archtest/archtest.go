@@ -39,6 +39,7 @@ var packages = map[string]place{
 	"internal/tree":      {rank: 1, pure: true, imports: []string{"digest"}},
 	"internal/unpack":    {rank: 1, imports: []string{"disk", "event"}},
 	"internal/workpiece": {rank: 1, imports: []string{"disk"}},
+	"internal/xfs":       {rank: 1, pure: true, imports: []string{"filesystem"}},
 
 	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "op"}},
 	"internal/guest":           {rank: 2, imports: []string{"event", "op"}},

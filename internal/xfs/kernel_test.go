@@ -1,0 +1,426 @@
+package xfs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"herdbook/internal/filesystem"
+	"herdbook/internal/peer"
+)
+
+// mount lets the kernel mount an image, for this test alone.
+func mount(t testing.TB, image string, options ...string) string {
+	t.Helper()
+	peer.NeedRoot(t, "mounting")
+	peer.OwnMounts(t)
+	dir := t.TempDir()
+	// mount(8) is run by this thread, and so in its namespace.
+	peer.Run(t, "mount", "-t", "xfs", "-o", strings.Join(append([]string{"loop", "nouuid"}, options...), ","), image, dir)
+	// Lazily, as a test that failed may have files open.
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+var random = rand.New(rand.NewSource(1))
+
+func bytesOf(n int) []byte { p := make([]byte, n); random.Read(p); return p }
+
+// fill makes a tree with everything that a file system can hold.
+func fill(t testing.TB, dir string) {
+	t.Helper()
+	for name, content := range map[string][]byte{
+		"empty": nil, "tiny": []byte("a"), "block": bytesOf(4096), "odd": bytesOf(70001), "large": bytesOf(5 << 20),
+		"zeros": make([]byte, 300000), "deep/er/and/deeper/file": []byte("down here"),
+		"etc/os-release": []byte("ID=debian\n"), strings.Repeat("n", 255): []byte("long"), "ünï/čödé": []byte("utf-8"),
+	} {
+		peer.Must(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
+		peer.Must(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
+	}
+	for _, size := range []int{1, 10, 60, 100, 150, 155, 156, 157, 200, 330, 336, 337, 500, 968, 969, 1000, 1023} {
+		target := strings.Repeat("long/", 205)[:size]
+		peer.Must(t, os.Symlink(target, filepath.Join(dir, fmt.Sprintf("link-%04d", size))))
+	}
+	peer.Must(t, os.Symlink("../etc/os-release", filepath.Join(dir, "deep/short")))
+	peer.Must(t, os.Link(filepath.Join(dir, "odd"), filepath.Join(dir, "deep/hardlink")))
+	peer.Must(t, os.Chmod(filepath.Join(dir, "tiny"), 0o755|fs.ModeSetuid|fs.ModeSetgid))
+	peer.Must(t, os.Mkdir(filepath.Join(dir, "sticky"), 0o777))
+	peer.Must(t, os.Chmod(filepath.Join(dir, "sticky"), 0o777|fs.ModeSticky))
+	peer.Must(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o640))
+	peer.Must(t, os.Chown(filepath.Join(dir, "block"), 70000, 4000000000))
+	peer.Must(t, syscall.Mknod(filepath.Join(dir, "null"), syscall.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+	peer.Must(t, syscall.Mknod(filepath.Join(dir, "nvme"), syscall.S_IFBLK|0o660, int(unix.Mkdev(259, 70000))))
+	peer.Must(t, syscall.Mknod(filepath.Join(dir, "socket"), syscall.S_IFSOCK|0o660, 0))
+	for i, when := range []time.Time{
+		time.Date(1903, 2, 1, 3, 4, 5, 678901234, time.UTC), time.Date(1999, 2, 1, 3, 4, 5, 999999999, time.UTC), time.Date(2037, 12, 31, 23, 59, 59, 1, time.UTC),
+		time.Date(2039, 2, 1, 3, 4, 5, 678901234, time.UTC), time.Date(2400, 2, 1, 3, 4, 5, 678901234, time.UTC),
+	} { // what it cannot hold, the kernel clamps
+		name := filepath.Join(dir, fmt.Sprintf("time-%d", i))
+		peer.Must(t, os.WriteFile(name, nil, 0o644))
+		peer.Must(t, os.Chtimes(name, when, when.Add(time.Second)))
+	}
+	fillHoles(t, dir)
+	fillDirs(t, dir)
+	fillXattrs(t, dir)
+}
+
+// fillHoles makes sparse files, of more extents than an inode holds too.
+func fillHoles(t testing.TB, dir string) {
+	t.Helper()
+	for name, offsets := range map[string][]int64{"sparse": {0, 1 << 20, 20 << 20}, "giant": {1 << 30, 5 << 40}, "behind": nil} {
+		file, err := os.Create(filepath.Join(dir, name))
+		peer.Must(t, err)
+		for _, off := range offsets {
+			_, err := file.WriteAt(bytesOf(4096), off)
+			peer.Must(t, err)
+		}
+		peer.Must(t, errors.Join(file.Truncate(6<<40), file.Close()))
+	}
+	pieces, err := os.Create(filepath.Join(dir, "pieces"))
+	peer.Must(t, err)
+	for i := range 1500 {
+		_, err := pieces.WriteAt(bytesOf(4096), int64(i)*8192)
+		peer.Must(t, err)
+	}
+	peer.Must(t, syncfs(dir))
+	for range 200 {
+		peer.Must(t, unix.Fallocate(int(pieces.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, random.Int63n(9<<20)&^4095, 4096))
+	}
+	// Reserved and never written: zeros, within the file and behind it.
+	peer.Must(t, unix.Fallocate(int(pieces.Fd()), 0, 30<<20, 1<<20))
+	peer.Must(t, unix.Fallocate(int(pieces.Fd()), unix.FALLOC_FL_KEEP_SIZE, 40<<20, 1<<20))
+	_, err = pieces.WriteAt([]byte("in the midst of it"), 30<<20+100000)
+	peer.Must(t, errors.Join(err, pieces.Close()))
+}
+
+// fillDirs makes directories in every format, dense ones and ones with gaps.
+func fillDirs(t testing.TB, dir string) {
+	t.Helper()
+	for _, count := range []int{1, 5, 10, 30, 70, 120, 400, 3000} {
+		names := filepath.Join(dir, fmt.Sprintf("names-%d", count))
+		peer.Must(t, os.Mkdir(names, 0o755))
+		for i := range count {
+			peer.Must(t, os.Link(filepath.Join(dir, "empty"), filepath.Join(names, fmt.Sprintf("%s-%d", strings.Repeat("a", i%60), i))))
+		}
+		for i := 0; i < count; i += 7 {
+			peer.Must(t, os.Remove(filepath.Join(names, fmt.Sprintf("%s-%d", strings.Repeat("a", i%60), i))))
+		}
+	}
+}
+
+// fillXattrs gives files attributes of all sizes and numbers.
+func fillXattrs(t testing.TB, dir string) {
+	t.Helper()
+	set := func(name, attr string, value []byte) {
+		peer.Must(t, unix.Setxattr(filepath.Join(dir, name), attr, value, 0))
+	}
+	for _, size := range []int{0, 1, 50, 200, 255, 256, 900, 2000, 3000, 3900, 4000, 4040, 4041, 5000, 20000, 65536} {
+		name := fmt.Sprintf("attribute-%05d", size)
+		peer.Must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
+		set(name, "user.a", bytesOf(size))
+		set(name, "trusted.b", bytesOf(size))
+	}
+	for _, count := range []int{3, 20, 100, 1500} {
+		name := fmt.Sprintf("attributes-%d", count)
+		peer.Must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+		for i := range count {
+			set(name, fmt.Sprintf("user.%s-%d", strings.Repeat("n", i%11), i), bytesOf(i%97))
+		}
+	}
+	// A capability, as setcap cap_net_raw+ep writes it.
+	set("odd", "security.capability", []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	acl := []byte{2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 5, 0, 1, 2, 3, 0, 4, 0, 4, 0, 255, 255, 255, 255, 8, 0, 4, 0, 9, 8, 7, 0, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
+	set("tiny", "system.posix_acl_access", acl)
+	set("sticky", "system.posix_acl_default", acl)
+}
+
+func syncfs(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}
+
+// variants are mkfs.xfs options: the defaults of its versions since 2014, and all
+// else. Many a kernel cannot mount version 4 any more.
+var variants = map[string]string{
+	"now":          "",
+	"4.0":          "-m crc=1,finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0 -i sparse=0",
+	"5.0":          "-m reflink=0,bigtime=0,inobtcount=0",
+	"6.5":          "-m rmapbt=1,inobtcount=1 -i nrext64=1",
+	"1k":           "-b size=1k",
+	"2k-1k-inodes": "-b size=2k -i size=1024",
+	"2k-inodes":    "-i size=2048",
+	"8k-names":     "-n size=8k",
+	"64k-names":    "-n size=64k -b size=1k",
+	"many-groups":  "-d agcount=16",
+	"4k-sectors":   "-s size=4k",
+	"stripes":      "-d su=64k,sw=4 -l su=256k",
+}
+
+// What the kernel sees is the truth: every file, time, attribute and hole.
+func TestTheKernelSeesTheSame(t *testing.T) {
+	for name, options := range variants {
+		t.Run(name, func(t *testing.T) {
+			image := makeImage(t, options, "300M")
+			dir := mount(t, image)
+			fill(t, dir)
+			peer.Must(t, unix.Unmount(dir, 0))
+			f := openImage(t, image)
+			compareWithKernel(t, f, mount(t, image, "ro"))
+			compareUsed(t, f, image)
+		})
+	}
+}
+
+func TestADirectoryOfFiftyThousand(t *testing.T) {
+	image := makeImage(t, "", "300M")
+	dir := mount(t, image)
+	peer.Must(t, os.WriteFile(filepath.Join(dir, "one"), nil, 0o644))
+	for i := range 50000 {
+		peer.Must(t, os.Link(filepath.Join(dir, "one"), filepath.Join(dir, fmt.Sprintf("a-name-of-some-length-%06d", i*7919%50000))))
+	}
+	peer.Must(t, unix.Unmount(dir, 0))
+	f := openImage(t, image)
+	list, err := f.ReadDir(".")
+	if err != nil || len(list) != 50001 || list[0].Name() != "a-name-of-some-length-000000" || list[49999].Name() != "a-name-of-some-length-049999" {
+		t.Errorf("%d names, %v", len(list), err)
+	}
+	if one, err := f.Stat("a-name-of-some-length-031415"); err != nil || one.Sys().(*filesystem.Stat).Nlink != 50001 {
+		t.Errorf("%+v, %v", one, err)
+	}
+}
+
+// compareWithKernel compares all of a file system with its mount.
+func compareWithKernel(t *testing.T, f *FS, dir string) {
+	t.Helper()
+	found := map[string]bool{}
+	peer.Must(t, f.Walk(func(name string, e *filesystem.Entry) error {
+		found[name] = true
+		compareFile(t, e, name, filepath.Join(dir, name))
+		return nil
+	}))
+	peer.Must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(dir, path)
+		if !found[name] {
+			t.Errorf("%s is not found", name)
+		}
+		return err
+	}))
+}
+
+func compareFile(t *testing.T, e *filesystem.Entry, name, path string) {
+	t.Helper()
+	var want unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &want); err != nil {
+		t.Errorf("%s should not be there: %v", name, err)
+		return
+	}
+	got, err := e.Stat()
+	peer.Must(t, err)
+	nano := func(s unix.StatxTimestamp) int64 {
+		return time.Unix(s.Sec, int64(s.Nsec)).UnixMicro()*1000 + int64(s.Nsec%1000)
+	}
+	ours := func(s time.Time) int64 { return s.UnixMicro()*1000 + int64(s.Nanosecond()%1000) }
+	pairs := map[string][2]int64{
+		"mode": {int64(got.Mode), int64(want.Mode)}, "owner": {int64(got.UID), int64(want.Uid)}, "group": {int64(got.GID), int64(want.Gid)},
+		"number": {int64(got.Ino), int64(want.Ino)}, "links": {int64(got.Nlink), int64(want.Nlink)}, "size": {got.Size, int64(want.Size)},
+		"major": {int64(got.Major), int64(want.Rdev_major)}, "minor": {int64(got.Minor), int64(want.Rdev_minor)},
+		"read": {ours(got.Atime), nano(want.Atime)}, "modified": {ours(got.Mtime), nano(want.Mtime)}, "changed": {ours(got.Ctime), nano(want.Ctime)},
+	}
+	if want.Mask&unix.STATX_BTIME != 0 {
+		pairs["made"] = [2]int64{ours(got.Crtime), nano(want.Btime)}
+	}
+	for what, p := range pairs {
+		if p[0] != p[1] {
+			t.Errorf("%s: %s %d, the kernel says %d", name, what, p[0], p[1])
+		}
+	}
+	switch mode := got.FileMode(); {
+	case mode&fs.ModeSymlink != 0:
+		a, err1 := e.ReadLink()
+		b, err2 := os.Readlink(path)
+		if a != b || err1 != nil || err2 != nil {
+			t.Errorf("%s: link to %q, want %q (%v)", name, a, b, err1)
+		}
+	case mode.IsRegular():
+		compareContent(t, e, name, path)
+	}
+	compareXattrs(t, e, name, path)
+}
+
+type run struct{ start, end int64 }
+
+// compareContent compares where a file has data, and the data.
+func compareContent(t *testing.T, e *filesystem.Entry, name, path string) {
+	t.Helper()
+	ours, err := e.Open()
+	peer.Must(t, err)
+	defer ours.Close()
+	file, err := os.Open(path)
+	peer.Must(t, err)
+	defer file.Close()
+	var got, want []run
+	peer.Must(t, ours.Data(func(start, length int64) error {
+		if k := len(got) - 1; k >= 0 && got[k].end == start {
+			got[k].end += length
+		} else {
+			got = append(got, run{start, start + length})
+		}
+		return nil
+	}))
+	for off := int64(0); ; {
+		start, err := unix.Seek(int(file.Fd()), off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
+		}
+		peer.Must(t, err)
+		off, err = unix.Seek(int(file.Fd()), start, unix.SEEK_HOLE)
+		peer.Must(t, err)
+		want = append(want, run{start, off})
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%s: data at %d, the kernel says %d", name, got, want)
+		return
+	}
+	a, b := make([]byte, 1<<20), make([]byte, 1<<20)
+	for _, r := range want {
+		// From the hole in front of it on.
+		for off := max(0, r.start-5000); off < r.end; {
+			n, err := ours.ReadAt(a[:min(int64(len(a)), r.end-off)], off)
+			m, _ := file.ReadAt(b[:min(int64(len(b)), r.end-off)], off)
+			if n != m || n == 0 || !bytes.Equal(a[:n], b[:n]) || err != nil && !errors.Is(err, io.EOF) {
+				t.Errorf("%s: other bytes than the kernel's from %d on (%v)", name, off, err)
+				return
+			}
+			off += int64(n)
+		}
+	}
+}
+
+func compareXattrs(t *testing.T, e *filesystem.Entry, name, path string) {
+	t.Helper()
+	got, err := e.Xattrs()
+	if err != nil {
+		t.Errorf("%s: %v", name, err)
+		return
+	}
+	list := make([]byte, 64<<10)
+	n, err := unix.Llistxattr(path, list)
+	peer.Must(t, err)
+	count := 0
+	for _, attr := range strings.Split(strings.TrimRight(string(list[:n]), "\x00"), "\x00") {
+		if attr == "" || strings.HasPrefix(attr, "trusted.SGI_ACL_") { // root is shown them twice
+			continue
+		}
+		count++
+		value := make([]byte, 64<<10)
+		n, err := unix.Lgetxattr(path, attr, value)
+		peer.Must(t, err)
+		if mine, ok := got[attr]; !ok || !bytes.Equal(mine, value[:n]) {
+			t.Errorf("%s: attribute %s = %x, want %x", name, attr, mine, value[:n])
+		}
+	}
+	if count != len(got) {
+		t.Errorf("%s has %d attributes, want %d", name, len(got), count)
+	}
+}
+
+// copyOf is an image as it is now, as if the machine were cut off.
+func copyOf(t *testing.T, image string) string {
+	t.Helper()
+	cut := filepath.Join(t.TempDir(), "cut")
+	peer.Run(t, "cp", "--sparse=always", image, cut)
+	return cut
+}
+
+// A machine that was cut off leaves a log that has not been replayed. It is
+// refused, or what is read is what the kernel reads.
+func TestADirtyLogIsRefused(t *testing.T) {
+	for _, options := range []string{"", "-b size=1k", "-l su=256k,size=20m", "-m rmapbt=1 -i nrext64=1"} {
+		t.Run(strings.ReplaceAll(options, " ", "_"), func(t *testing.T) {
+			image := makeImage(t, options, "200M")
+			dir := mount(t, image)
+			fresh := copyOf(t, image) // nothing was changed yet
+			openImage(t, fresh)
+			write := func(name string) {
+				peer.Must(t, os.WriteFile(filepath.Join(dir, name), bytes.Repeat([]byte(name), 1000), 0o644))
+			}
+			refused := func(path, what string) {
+				t.Helper()
+				if _, err := tryImage(t, path); !errors.Is(err, ErrDirty) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			write("first")
+			peer.Must(t, syncfs(dir))
+			refused(copyOf(t, image), "synced")
+			for i := range 300 {
+				write(fmt.Sprintf("file-%03d", i))
+			}
+			peer.Must(t, syncfs(dir))
+			write("last")
+			refused(copyOf(t, image), "not synced")
+
+			peer.Run(t, "xfs_freeze", "-f", dir)
+			frozen := copyOf(t, image)
+			peer.Run(t, "xfs_freeze", "-u", dir)
+			f, err := tryImage(t, frozen)
+			if err != nil {
+				t.Fatalf("frozen: %v", err)
+			}
+			peer.Must(t, unix.Unmount(dir, 0))
+			again := copyOf(t, frozen)
+			compareWithKernel(t, f, mount(t, again))
+		})
+	}
+}
+
+// The log is a ring: wherever its head is when it is unmounted, it is found.
+func TestALogThatHasComeAround(t *testing.T) {
+	for _, options := range []string{"-l size=5M -i sparse=0 -m finobt=0,reflink=0,rmapbt=0", "-l size=8M,su=256k -m reflink=0"} {
+		t.Run(strings.ReplaceAll(options, " ", "_"), func(t *testing.T) {
+			image := makeImage(t, options, "100M")
+			for round := range 40 {
+				dir := mount(t, image)
+				for i := range 200 + 37*round {
+					name := filepath.Join(dir, strings.Repeat("n", 200)+fmt.Sprint(i))
+					peer.Must(t, os.WriteFile(name, nil, 0o644))
+					peer.Must(t, os.Remove(name))
+				}
+				peer.Must(t, syncfs(dir))
+				cut := copyOf(t, image)
+				peer.Must(t, unix.Unmount(dir, 0))
+				if _, err := tryImage(t, cut); !errors.Is(err, ErrDirty) {
+					t.Fatalf("round %d, cut off: %v", round, err)
+				}
+				if _, err := tryImage(t, image); err != nil {
+					out, _ := exec.Command("xfs_logprint", "-t", image).CombinedOutput()
+					t.Fatalf("round %d: %v\n%s", round, err, out)
+				}
+			}
+			out := peer.Run(t, "xfs_logprint", "-t", image)
+			if strings.Contains(out, "cycle: 1 ") {
+				t.Errorf("it has not come around: this tests nothing:\n%s", out)
+			}
+		})
+	}
+}
