@@ -58,6 +58,9 @@ type StepError struct {
 
 // Error implements error.
 func (e *StepError) Error() string {
+	if e.Position == "" { // of no definition
+		return fmt.Sprintf("%s: %s: %v", e.Image, e.Step, e.Err)
+	}
 	return fmt.Sprintf("image %q, %s (%s): %v", e.Image, e.Step, e.Position, e.Err)
 }
 

@@ -240,8 +240,17 @@ image "x" {
 	peer.Must(t, os.Symlink("a", filepath.Join(dir, "files/link")))
 	peer.Must(t, os.Chmod(filepath.Join(dir, "files/a"), 0o755))
 	files := inputs(t, dir)
-	path := filepath.Join(t.TempDir(), "files.tar")
-	peer.Must(t, writeTar(path, "files", files))
+	given := func() (workshop.Session, error) {
+		s := workshop.Session{Scratch: t.TempDir()}
+		err := equip(&s, []op.Operation{&op.Delete{}, &op.Copy{}}, [][]definition.Input{nil, files})
+		return s, err
+	}
+	session, err := given()
+	peer.Must(t, err)
+	if laid, ok := session.Job.Operations[1].Operation.(*op.Copy); !ok || laid.Payload != "files-1" {
+		t.Errorf("operations %+v", session.Job.Operations)
+	}
+	path := session.Files
 	f, err := os.Open(path)
 	peer.Must(t, err)
 	defer f.Close()
@@ -263,7 +272,7 @@ image "x" {
 		}
 		got = append(got, strings.TrimSpace(h.Name+mode+" "+h.Linkname+string(content)))
 	}
-	want := []string{"files", "files/a -rwxr-xr-x alpha", "files/deep", "files/deep/b -rw-r----- beta", "files/link a"}
+	want := []string{"files-1", "files-1/a -rwxr-xr-x alpha", "files-1/deep", "files-1/deep/b -rw-r----- beta", "files-1/link a"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -274,7 +283,7 @@ image "x" {
 	// What changed after the key was made is refused, whatever its size.
 	for _, content := range []string{"ALPHA", "alpha and more", ""} {
 		peer.Must(t, os.WriteFile(filepath.Join(dir, "files/a"), []byte(content), 0o755))
-		if err := writeTar(path, "files", files); err == nil || !strings.Contains(err.Error(), "files/a") {
+		if _, err := given(); err == nil || !strings.Contains(err.Error(), "files/a") {
 			t.Errorf("a file that became %q: %v", content, err)
 		}
 	}

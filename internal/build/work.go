@@ -1,14 +1,8 @@
 package build
 
 import (
-	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path"
-	"path/filepath"
 	"time"
 
 	"herdbook/internal/bootstrap"
@@ -49,16 +43,10 @@ func (r *run) work(ctx context.Context, step plan.Step, key store.Key, work *sto
 	if step.Timeout > 0 {
 		session.Timeout = step.Timeout
 	}
-	operation := step.Operation
-	if _, ok := op.HostSource(operation); ok {
-		const payload = "files"
-		operation = op.WithPayload(operation, payload)
-		session.Files = filepath.Join(scratch, "files.tar")
-		if err := writeTar(session.Files, payload, step.Files); err != nil {
-			return "", err
-		}
+	session.Job = wire.Job{Network: step.Network, Trim: step.Trim}
+	if err := equip(&session, []op.Operation{step.Operation}, [][]definition.Input{step.Files}); err != nil {
+		return "", err
 	}
-	session.Job = wire.Job{Operations: []op.Envelope{{Operation: operation}}, Network: step.Network, Trim: step.Trim}
 	_, err = workshop.Run(ctx, session)
 	return string(session.Accelerator), err
 }
@@ -92,53 +80,4 @@ func bootstrapSpec(step plan.Step, key store.Key) bootstrap.Spec {
 		Keyring: b.Keyring, Architecture: b.Architecture, Size: step.Size,
 		Release: pin.Digest, Epoch: epoch, Seed: string(key),
 	}
-}
-
-// writeTar writes the files of a copy step below a name. Owners are set in the
-// guest, and times are left out, since a fresh checkout has others.
-func writeTar(name, top string, inputs []definition.Input) (err error) {
-	f, err := os.Create(name)
-	if err != nil {
-		return fmt.Errorf("gather files: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	w := tar.NewWriter(f)
-	for _, input := range inputs {
-		if err := addInput(w, path.Join(top, input.Name), input); err != nil {
-			return fmt.Errorf("gather files: %s: %w", input.Path, err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		return fmt.Errorf("gather files: %w", err)
-	}
-	// A disk has whole sectors, and machines want a few of them.
-	const least = 1 << 20
-	stat, err := f.Stat()
-	if err == nil && stat.Size() < least {
-		err = f.Truncate(least)
-	}
-	return err
-}
-
-func addInput(w *tar.Writer, name string, input definition.Input) error {
-	stat, err := os.Lstat(input.Path)
-	if err != nil {
-		return err
-	}
-	h, err := tar.FileInfoHeader(stat, input.Link)
-	if err != nil {
-		return err
-	}
-	*h = tar.Header{Typeflag: h.Typeflag, Name: name, Linkname: h.Linkname, Size: h.Size, Mode: h.Mode, Format: tar.FormatPAX}
-	if err := w.WriteHeader(h); err != nil || h.Typeflag != tar.TypeReg {
-		return err
-	}
-	file, err := os.Open(input.Path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	// A file that changed since the plan would be another input than the key says.
-	_, err = io.Copy(w, verified(file, input))
-	return err
 }

@@ -140,7 +140,15 @@ func (l *loader) inputs(source string, at hcl.Range) []Input {
 	if l.blind {
 		return nil
 	}
-	top := l.path(source)
+	list, err := Inputs(l.path(source))
+	if err != nil {
+		l.fault(at, "Source cannot be read", strings.ReplaceAll(err.Error(), l.dir+"/", "")+".")
+	}
+	return list
+}
+
+// Inputs lists and digests a file, or a directory with all that is below it.
+func Inputs(top string) ([]Input, error) {
 	var list []Input
 	err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && len(list) >= maxInputs {
@@ -151,15 +159,12 @@ func (l *loader) inputs(source string, at hcl.Range) []Input {
 			input, err = readInput(top, path)
 		}
 		if err != nil {
-			return fmt.Errorf("read %s: %w", strings.TrimPrefix(path, l.dir+"/"), unwrapPath(err))
+			return fmt.Errorf("read %s: %w", path, unwrapPath(err))
 		}
 		list = append(list, input)
 		return nil
 	})
-	if err != nil {
-		l.fault(at, "Source cannot be read", err.Error()+".")
-	}
-	return list
+	return list, err
 }
 
 func readInput(top, path string) (Input, error) {
