@@ -69,7 +69,10 @@ func Snapshot(t testing.TB, dir string) map[string]string {
 		if err != nil {
 			return err
 		}
-		files["/"+strings.TrimPrefix(name, ".")], err = describe(path)
+		if name == "." {
+			name = ""
+		}
+		files["/"+name], err = describe(path)
 		return err
 	}))
 	return files
