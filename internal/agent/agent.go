@@ -18,6 +18,7 @@ import (
 
 	"herdbook/internal/guest"
 	"herdbook/internal/op"
+	"herdbook/internal/sysprep"
 	"herdbook/internal/wire"
 )
 
@@ -137,28 +138,67 @@ func operate(job wire.Job, g *wire.Guest, device string, result *wire.Result) (e
 	if job.Network {
 		nameserver = nameserverAddress
 	}
-	// Sysprep empties /tmp, and the commands' own must not be in its way.
-	if needsCommands(job) {
-		restore, err := guest.Prepare(root, nameserver)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, killOthers(), restore()) }()
-	}
+	ready := &preparation{root: root, nameserver: nameserver}
+	defer func() { err = errors.Join(err, ready.end()) }()
 	for i, o := range job.Operations {
 		result.Operation = i
 		g.Phase(o.Kind())
-		if err := guest.Apply(context.Background(), me, o.Operation); err != nil {
+		if err := carryOut(me, o.Operation, ready, needsCommands(job)); err != nil {
 			return err
 		}
 	}
 	if job.Shell {
+		if err := ready.begin(); err != nil {
+			return err
+		}
 		return shell(g)
 	}
 	return nil
 }
 
-// needsCommands tells whether programs of the guest will be run.
+// carryOut does one operation. Sysprep empties /tmp and more, and what is mounted
+// there for commands must not be in its way: it prepares the guest itself for those
+// that it runs.
+func carryOut(me *guest.Guest, o op.Operation, ready *preparation, commands bool) error {
+	if s, ok := o.(*op.Sysprep); ok {
+		if err := ready.end(); err != nil {
+			return err
+		}
+		return sysprep.Apply(context.Background(), me, s)
+	}
+	if commands {
+		if err := ready.begin(); err != nil {
+			return err
+		}
+	}
+	return guest.Apply(context.Background(), me, o)
+}
+
+// preparation is that of a guest for commands, for as long as it is wanted.
+type preparation struct {
+	root       *guest.Root
+	nameserver string
+	restore    func() error // nil while the guest is as on its disk
+}
+
+func (p *preparation) begin() (err error) {
+	if p.restore == nil {
+		p.restore, err = guest.Prepare(p.root, p.nameserver)
+	}
+	return err
+}
+
+func (p *preparation) end() error {
+	if p.restore == nil {
+		return nil
+	}
+	restore := p.restore
+	p.restore = nil
+	return errors.Join(killOthers(), restore())
+}
+
+// needsCommands tells whether programs of the guest will be run by others than
+// sysprep.
 func needsCommands(job wire.Job) bool {
 	for _, o := range job.Operations {
 		if guest.NeedsCommands(o.Operation) {

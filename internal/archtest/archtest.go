@@ -50,7 +50,8 @@ var packages = map[string]place{
 	"internal/guest/guesttest": {rank: 1, imports: []string{"peer"}}, // imported by tests only
 
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
-	"internal/agent":         {rank: 3, imports: []string{"event", "guest", "op", "wire"}},
+	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "op", "sysprep", "wire"}},
+	"internal/sysprep":       {rank: 3, imports: []string{"event", "guest", "op"}},
 	"internal/target/docker": {rank: 3, imports: []string{"archive", "digest", "event", "filesystem", "inspection"}},
 	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "op", "wire"}},
 

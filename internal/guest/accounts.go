@@ -38,6 +38,27 @@ func (g *Guest) accounts() ([]account, error) {
 	return list, nil
 }
 
+// Account is an account of the guest.
+type Account struct {
+	Name     string
+	UID, GID int
+	Home     string // as passwd has it: be it no absolute path
+}
+
+// Accounts reads the guest's passwd, line by line. Without one the error is
+// fs.ErrNotExist.
+func (g *Guest) Accounts() ([]Account, error) {
+	list, err := g.accounts()
+	if err != nil {
+		return nil, err
+	}
+	var accounts []Account
+	for _, a := range list {
+		accounts = append(accounts, Account{a.name, a.uid, a.gid, a.home})
+	}
+	return accounts, nil
+}
+
 // account finds one by its name.
 func (g *Guest) account(name string) (account, error) {
 	list, err := g.accounts()

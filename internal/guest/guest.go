@@ -82,8 +82,6 @@ func Apply(ctx context.Context, g *Guest, o op.Operation) error {
 		return g.edit(ctx, o)
 	case *op.Relabel:
 		return g.relabel(ctx, o)
-	case *op.Sysprep:
-		return g.sysprep(o)
 	case *op.Bootloader:
 		return g.bootloader(ctx)
 	case *op.Agent:

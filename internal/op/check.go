@@ -39,7 +39,7 @@ func (*SSHKey) Version() int     { return 1 }
 func (*Hostname) Version() int   { return 2 }
 func (*Timezone) Version() int   { return 1 }
 func (*Service) Version() int    { return 1 }
-func (*Sysprep) Version() int    { return 2 }
+func (*Sysprep) Version() int    { return 3 }
 func (*Bootloader) Version() int { return 1 }
 func (*Agent) Version() int      { return 1 }
 
@@ -209,17 +209,6 @@ func (s *Service) Check() []Problem {
 	}
 	if s.Enabled != nil && *s.Enabled && s.Masked {
 		problems = append(problems, Problem{"masked", "a unit cannot be enabled and masked", ""})
-	}
-	return problems
-}
-
-// Check implements Operation.
-func (s *Sysprep) Check() []Problem {
-	var problems []Problem
-	for _, name := range s.Operations {
-		if !slices.Contains(SysprepOperations, name) {
-			problems = append(problems, Problem{"operations", fmt.Sprintf("no sysprep operation %q", name), "there are " + strings.Join(SysprepOperations, ", ")})
-		}
 	}
 	return problems
 }

@@ -89,23 +89,6 @@ type Service struct {
 	Masked  bool   `hcl:"masked,optional" json:"masked,omitempty"`
 }
 
-// Sysprep makes the image fit to be cloned: what names one machine is removed.
-type Sysprep struct {
-	Operations []string `hcl:"operations,optional" json:"operations,omitempty"` // default: SysprepOperations
-}
-
-// SysprepOperations are the operations of sysprep in the order in which they
-// are carried out. The names are those of virt-sysprep, where it has them.
-var SysprepOperations = []string{
-	"package-manager-cache",
-	"dhcp-client-state",
-	"logfiles",
-	"tmp-files",
-	"ssh-hostkeys",
-	"random-seed",
-	"machine-id",
-}
-
 // Bootloader installs GRUB from the guest's own packages for BIOS and for UEFI
 // (the removable path, no entry in a machine's NVRAM) and writes its menu.
 type Bootloader struct{}

@@ -23,7 +23,11 @@ func TestEnvelopeCarriesEveryKind(t *testing.T) {
 		"password": &Password{User: "root", Password: Secret{Value: "v", Name: "N"}, Hash: "$y$", Disabled: true, Locked: true, Crypto: "sha512"},
 		"ssh_key":  &SSHKey{User: "root", Keys: []string{"k"}},
 		"hostname": &Hostname{Name: "h"}, "timezone": &Timezone{Zone: "UTC"},
-		"service": &Service{Name: "ssh", Enabled: yes(), Masked: true}, "sysprep": &Sysprep{Operations: []string{"machine-id"}},
+		"service": &Service{Name: "ssh", Enabled: yes(), Masked: true},
+		"sysprep": &Sysprep{
+			Operations: []string{"defaults"}, Enable: []string{"user-account"}, RemoveUserAccounts: []string{"eve"}, KeepUserAccounts: []string{"bob"},
+			Scripts: []string{"true"}, MachineID: UninitializedMachineID,
+		},
 		"append_line": &AppendLine{Path: "/etc/hosts", Line: "x"},
 		"chmod":       &Chmod{Paths: []string{"/a"}, Mode: "0600"}, "chown": &Chown{Paths: []string{"/a"}, Owner: "o", Group: "g"},
 		"duplicate": &Duplicate{Source: "/a", Destination: "/b"}, "move": &Move{Source: "/a", Destination: "/b"},
@@ -154,6 +158,20 @@ func TestCheck(t *testing.T) {
 		{&Relabel{Exclude: []string{"srv"}}, "exclude"},
 		{&Sysprep{Operations: []string{"machine-id"}}, "-"},
 		{&Sysprep{Operations: []string{"machine-di"}}, "operations"},
+		{&Sysprep{Operations: []string{"machine-id", "-machine-di"}}, "operations"},
+		{&Sysprep{Operations: []string{"defaults,"}}, "operations"},
+		{&Sysprep{Enable: []string{"defaults"}}, "enable"},
+		{&Sysprep{Enable: []string{"machine-id, tmp-files"}}, "enable"},
+		{&Sysprep{Operations: []string{"defaults,-ssh-userdir,user-account"}, KeepUserAccounts: []string{"bob,eve"}}, "-"},
+		{&Sysprep{KeepUserAccounts: []string{"bob"}}, "keep_user_accounts"},
+		{&Sysprep{Operations: []string{"all"}, RemoveUserAccounts: []string{"bob,"}}, "remove_user_accounts"},
+		{&Sysprep{Operations: []string{"all"}, RemoveUserAccounts: []string{"../etc"}}, "remove_user_accounts"},
+		{&Sysprep{Scripts: []string{"true"}}, "-"},
+		{&Sysprep{Scripts: []string{" "}}, "scripts"},
+		{&Sysprep{Operations: []string{"machine-id"}, Scripts: []string{"true"}}, "scripts"},
+		{&Sysprep{MachineID: "uninitialized"}, "-"},
+		{&Sysprep{MachineID: "random"}, "machine_id"},
+		{&Sysprep{Enable: []string{"tmp-files"}, MachineID: "uninitialized"}, "machine_id"},
 	} {
 		problems := c.o.Check()
 		switch {

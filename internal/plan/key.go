@@ -212,7 +212,7 @@ func operationLines(l *lines, o op.Operation, files []definition.Input) {
 			inputLine(l, f)
 		}
 	case *op.Sysprep:
-		l.add("sysprep", sysprepOperations(o)...)
+		sysprepLines(l, o)
 	case *op.Relabel:
 		l.add("exclude", o.Exclude...)
 		l.flag("at boot", o.AtBoot)
@@ -285,14 +285,15 @@ func serviceLines(l *lines, o *op.Service) {
 	l.flag("masked", o.Masked)
 }
 
-// sysprepOperations spells the default out, so that a new default is a new key.
-func sysprepOperations(o *op.Sysprep) []string {
-	if len(o.Operations) == 0 {
-		return op.SysprepOperations
+// sysprepLines spell the selection out, so that a new default is a new key.
+func sysprepLines(l *lines, o *op.Sysprep) {
+	for _, operation := range o.Selected() {
+		l.add("sysprep", operation.Name)
 	}
-	return slices.DeleteFunc(slices.Clone(op.SysprepOperations), func(name string) bool {
-		return !slices.Contains(o.Operations, name)
-	})
+	l.add("remove account", o.RemovedAccounts()...)
+	l.add("keep account", o.KeptAccounts()...)
+	l.add("script", o.Scripts...)
+	l.addIf("machine-id", o.MachineID)
 }
 
 func inputLine(l *lines, f definition.Input) {

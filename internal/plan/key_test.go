@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 
 	"herdbook/internal/definition"
@@ -311,7 +310,12 @@ func scribble(r *rand.Rand, v reflect.Value) {
 		for i := range v.NumField() {
 			value := v.Field(i)
 			if v.Type() == reflect.TypeFor[op.Sysprep]() {
-				value.Set(reflect.ValueOf(op.SysprepOperations[:r.IntN(len(op.SysprepOperations))]))
+				switch v.Type().Field(i).Name {
+				case "Operations":
+					value.Set(reflect.ValueOf(defaults()[:r.IntN(5)]))
+				case "Scripts", "MachineID":
+					scribble(r, value)
+				}
 				continue
 			}
 			scribble(r, value)
@@ -355,7 +359,11 @@ func canonical(o op.Operation) string {
 	case *op.Password:
 		return fmt.Sprintf("%q %s %q %v %v %q", o.User, secret(o.Password), o.Hash, o.Disabled, o.Locked, o.Crypto)
 	case *op.Sysprep:
-		return strings.Join(o.Operations, " ")
+		var names []string
+		for _, operation := range o.Selected() {
+			names = append(names, operation.Name)
+		}
+		return fmt.Sprintf("%q %q %q", names, o.Scripts, o.MachineID)
 	case *op.Service:
 		enabled, _ := json.Marshal(o.Enabled)
 		return fmt.Sprintf("%q %s %v", o.Name, enabled, o.Masked)

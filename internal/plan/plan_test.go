@@ -56,7 +56,10 @@ func operations() []op.Operation {
 		&op.TarIn{Source: "site.tar", Destination: "/srv"},
 		&op.Edit{Path: "/etc/motd", Expression: "s/cow/moo/"},
 		&op.Relabel{Exclude: []string{"/srv", "/opt"}, AtBoot: true},
-		&op.Sysprep{Operations: []string{"machine-id", "tmp-files"}},
+		&op.Sysprep{
+			Operations: []string{"machine-id", "tmp-files", "user-account", "script"}, RemoveUserAccounts: []string{"eve", "mallory"},
+			KeepUserAccounts: []string{"alice", "bob"}, Scripts: []string{"true\n", "false\n"}, MachineID: op.UninitializedMachineID,
+		},
 	}
 }
 
@@ -198,11 +201,11 @@ func TestWhatLeavesKeysAlone(t *testing.T) {
 	}
 }
 
-func TestSysprepWithoutAListIsSysprepWithAll(t *testing.T) {
+func TestSysprepWithoutAListIsSysprepWithItsDefaults(t *testing.T) {
 	key := func(operations []string) store.Key {
 		return Step{Step: definition.Step{Operation: &op.Sysprep{Operations: operations}}}.Key("")
 	}
-	if key(nil) != key(op.SysprepOperations) {
+	if key(nil) != key(defaults()) || key(nil) != key([]string{"all,-all", "defaults"}) {
 		t.Error("they have different keys")
 	}
 }

@@ -110,6 +110,7 @@ func pointerVariations(v reflect.Value, field string) []variation {
 // that a name stands twice in them.
 var unordered = map[string]bool{
 	"op.Packages.Install": true, "op.Packages.Remove": true, "definition.Bootstrap.Include": true, "op.Sysprep.Operations": true,
+	"op.Sysprep.Enable": true, "op.Sysprep.RemoveUserAccounts": true, "op.Sysprep.KeepUserAccounts": true,
 }
 
 func sliceVariations(v reflect.Value, field string) []variation {
@@ -128,7 +129,7 @@ func sliceVariations(v reflect.Value, field string) []variation {
 	if n > 0 && unordered[field] {
 		list = append(list, variation{field, "has one twice", true, func() { v.Set(reflect.Append(v, v.Index(0))) }})
 	}
-	if field == "op.Sysprep.Operations" {
+	if field == "op.Sysprep.Operations" || field == "op.Sysprep.Enable" {
 		return append(list, sysprepVariations(v.Addr().Interface().(*[]string), field)...)
 	}
 	if n > 0 {
@@ -143,20 +144,27 @@ func sliceVariations(v reflect.Value, field string) []variation {
 	return list
 }
 
-// sysprepVariations stay with what there is. None at all means all of them.
+// sysprepVariations stay with what there is. None at all means the defaults.
 func sysprepVariations(list *[]string, field string) []variation {
-	if len(*list) == 0 {
-		return []variation{
-			{field, "spells the default out", true, func() { *list = slices.Clone(op.SysprepOperations) }},
-			{field, "lacks one", false, func() { *list = op.SysprepOperations[1:] }},
-		}
+	const other = "hostname" // no default, and in none of the values
+	if len(*list) > 0 {
+		return []variation{{field, "has one more", false, func() { *list = append(slices.Clone(*list), other) }}}
 	}
-	first := op.SysprepOperations[0]
-	return []variation{{field, "has one more or less", false, func() {
-		if i := slices.Index(*list, first); i >= 0 {
-			*list = slices.DeleteFunc(append(slices.Clone(*list), "random-seed"), func(name string) bool { return name == first })
-		} else {
-			*list = append(slices.Clone(*list), first)
-		}
-	}}}
+	if field == "op.Sysprep.Enable" {
+		return []variation{{field, "has one", false, func() { *list = []string{other} }}}
+	}
+	return []variation{
+		{field, "spells the default out", true, func() { *list = defaults() }},
+		{field, "says the default", true, func() { *list = []string{"defaults"} }},
+		{field, "lacks one", false, func() { *list = defaults()[1:] }},
+	}
+}
+
+// defaults are the names of sysprep's default operations.
+func defaults() []string {
+	var names []string
+	for _, o := range (&op.Sysprep{}).Selected() {
+		names = append(names, o.Name)
+	}
+	return names
 }

@@ -142,8 +142,13 @@ image "base" {
     masked  = true
   }
   sysprep {
-    operations = ["machine-id", "logfiles"]
-    timeout    = "90s"
+    operations           = ["defaults,-utmp", "user-account"]
+    enable               = ["hostname"]
+    remove_user_accounts = ["eve"]
+    keep_user_accounts   = ["bob", "alice"]
+    scripts              = ["true\n"]
+    machine_id           = "uninitialized"
+    timeout              = "90s"
   }
   test "boots" {
     firmware = "uefi"
