@@ -43,7 +43,7 @@ var packages = map[string]place{
 
 	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "op"}},
 	"internal/guest":           {rank: 2, imports: []string{"event", "op"}},
-	"internal/inspection":      {rank: 2, imports: []string{"disk", "ext4", "filesystem"}},
+	"internal/inspection":      {rank: 2, imports: []string{"disk", "ext4", "filesystem", "xfs"}},
 	"internal/repo/publish":    {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
 	"internal/source":          {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
 	"internal/wire":            {rank: 2, imports: []string{"event", "op"}},

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"herdbook/internal/disk"
-	"herdbook/internal/ext4"
 	"herdbook/internal/filesystem"
 )
 
@@ -64,15 +63,6 @@ func (s *System) FileSystems() []filesystem.Mounted { return s.mounted }
 // RootPartition is the number of the root's partition; 0 is the whole disk.
 func (s *System) RootPartition() int { return s.Mounts[0].Partition }
 
-// volume is one file system on the disk.
-type volume struct {
-	partition disk.Partition
-	fs        *filesystem.FS // nil if it cannot be read here
-	kind      string         // as for mount(8), or a description of what cannot be mounted
-	uuid      string
-	label     string
-}
-
 // Disk inspects a disk of size bytes. It must hold exactly one system.
 func Disk(r io.ReaderAt, size int64) (*System, error) {
 	volumes, err := findVolumes(r, size)
@@ -117,47 +107,6 @@ func findVolumes(r io.ReaderAt, size int64) ([]volume, error) {
 	return volumes, nil
 }
 
-func readVolume(r io.ReaderAt, p disk.Partition) (volume, error) {
-	section := disk.Section(r, p)
-	v := volume{partition: p}
-	f, err := ext4.Open(section, p.Size)
-	switch {
-	case err == nil:
-		v.fs, v.kind, v.uuid, v.label = f.FS, f.Kind, f.UUID, f.Label
-		return v, nil
-	case !errors.Is(err, ext4.ErrNotExt):
-		return v, err
-	}
-	if serial, ok := disk.FATSerial(section); ok {
-		v.kind, v.uuid = "vfat", serial
-		return v, nil
-	}
-	v.kind = foreign(section)
-	return v, nil
-}
-
-// foreign names what cannot be read here, by its magic.
-func foreign(r io.ReaderAt) string {
-	head := make([]byte, 68<<10)
-	n, err := r.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return ""
-	}
-	head = head[:n]
-	for _, m := range []struct {
-		at          int
-		magic, name string
-	}{
-		{0, "XFSB", "XFS"}, {0x10040, "_BHRfS_M", "btrfs"}, {0, "LUKS\xba\xbe", "LUKS"},
-		{512, "LABELONE", "LVM"}, {4086, "SWAPSPACE2", "swap"}, {0, "hsqs", "squashfs"},
-	} {
-		if m.at+len(m.magic) <= len(head) && string(head[m.at:m.at+len(m.magic)]) == m.magic {
-			return m.name
-		}
-	}
-	return ""
-}
-
 // findRoot finds the volume that holds an operating system.
 func findRoot(volumes []volume) (volume, error) {
 	var found []volume
@@ -175,9 +124,9 @@ func findRoot(volumes []volume) (volume, error) {
 	case len(found) > 1:
 		return volume{}, fmt.Errorf("it holds %d systems, on partitions %d and %d: herdbook works on one", len(found), found[0].partition.Number, found[1].partition.Number)
 	case len(others) > 0:
-		return volume{}, fmt.Errorf("no system found on an ext2, ext3 or ext4 file system; %s, which herdbook cannot read yet", strings.Join(others, ", "))
+		return volume{}, fmt.Errorf("no %s file system holds a system; %s, which herdbook cannot read yet", readable(), strings.Join(others, ", "))
 	}
-	return volume{}, errors.New("no operating system found: no ext2, ext3 or ext4 file system has etc/os-release")
+	return volume{}, fmt.Errorf("no operating system found: no %s file system has etc/os-release", readable())
 }
 
 func isRoot(f *filesystem.FS) bool {
@@ -188,7 +137,7 @@ func isRoot(f *filesystem.FS) bool {
 
 // mount puts the volumes to where fstab wants them.
 func (s *System) mount(root volume, volumes []volume) error {
-	s.Mounts = []Mount{{Partition: root.partition.Number, Dir: "/", Type: "ext4"}}
+	s.Mounts = []Mount{{Partition: root.partition.Number, Dir: "/", Type: root.kind}}
 	s.mounted = []filesystem.Mounted{{Dir: ".", FS: root.fs}}
 	text, err := readText(root.fs, "etc/fstab")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -207,7 +156,7 @@ func (s *System) mount(root volume, volumes []volume) error {
 			continue
 		case !ok:
 			return fmt.Errorf("etc/fstab wants %s on %s, which is not on this disk; mark it nofail if it is not needed", e.spec, e.dir)
-		case v.kind != "ext4" && v.kind != "vfat":
+		case v.fs == nil && v.kind != "vfat":
 			return fmt.Errorf("etc/fstab wants %s on %s, a file system (%s) that herdbook cannot mount yet", e.spec, e.dir, v.kind)
 		}
 		s.Mounts = append(s.Mounts, Mount{v.partition.Number, e.dir, v.kind, e.mountOptions()})

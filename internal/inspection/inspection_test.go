@@ -66,12 +66,10 @@ func without(tree map[string]string, names ...string) map[string]string {
 	return tree
 }
 
-// ext4Image makes a file system with a tree: "-> target" is a link, a name with /
-// at its end a directory.
-func ext4Image(t testing.TB, tree map[string]string, options ...string) []byte {
+// lay writes a tree: "-> target" is a link, a name with / at its end a directory.
+func lay(t testing.TB, tree map[string]string) string {
 	t.Helper()
-	peer.NeedTool(t, "mke2fs")
-	dir, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
+	dir := t.TempDir()
 	for name, content := range tree {
 		p := filepath.Join(dir, name)
 		peer.Must(t, os.MkdirAll(filepath.Dir(p), 0o755))
@@ -83,8 +81,51 @@ func ext4Image(t testing.TB, tree map[string]string, options ...string) []byte {
 			peer.Must(t, os.WriteFile(p, []byte(content), 0o644))
 		}
 	}
+	return dir
+}
+
+// ext4Image makes a file system with a tree as lay has it.
+func ext4Image(t testing.TB, tree map[string]string, options ...string) []byte {
+	t.Helper()
+	peer.NeedTool(t, "mke2fs")
+	dir, image := lay(t, tree), filepath.Join(t.TempDir(), "image")
 	peer.Run(t, "mke2fs", slices.Concat([]string{"-q", "-F", "-t", "ext4", "-d", dir}, options, []string{image, "3M"})...)
 	return read(t, image)
+}
+
+// xfsImage makes a file system with a tree as lay has it.
+func xfsImage(t testing.TB, tree map[string]string, options ...string) []byte {
+	t.Helper()
+	peer.NeedTool(t, "mkfs.xfs")
+	dir, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
+	prototype := filepath.Join(dir, "prototype")
+	peer.Must(t, os.WriteFile(prototype, []byte("/\n0 0\n"+prototypeOf(t, "", lay(t, tree))), 0o644))
+	peer.Run(t, "truncate", "-s", "20M", image)
+	// For tests it makes small ones, too.
+	peer.Run(t, "env", slices.Concat([]string{"QA_CHECK_FS=1", "TEST_DIR=1", "TEST_DEV=1", "mkfs.xfs", "-q", "-p", prototype}, options, []string{image})...)
+	return read(t, image)
+}
+
+// prototypeOf describes a directory as mkfs.xfs wants it.
+func prototypeOf(t testing.TB, name, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	peer.Must(t, err)
+	text := name + " d--755 0 0\n"
+	for _, e := range entries {
+		p := filepath.Join(dir, e.Name())
+		switch {
+		case e.IsDir():
+			text += prototypeOf(t, e.Name(), p)
+		case e.Type()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(p)
+			peer.Must(t, err)
+			text += e.Name() + " l--777 0 0 " + target + "\n"
+		default:
+			text += e.Name() + " ---644 0 0 " + p + "\n"
+		}
+	}
+	return text + "$\n"
 }
 
 func read(t testing.TB, name string) []byte {
@@ -163,6 +204,11 @@ func TestDiskFindsTheSystem(t *testing.T) {
 		want []Mount
 	}{
 		"whole disk": {root("/dev/vda / ext4 errors=remount-ro 0 1\n"), []Mount{{0, "/", "ext4", ""}}},
+		"xfs": {
+			table(t, "gpt", partition{"type=linux", xfsImage(t, merge(debian("UUID="+rootUUID+" / xfs defaults 0 0\nLABEL=boot /boot ext4 defaults 0 1\nLABEL=data /srv xfs nofail\n"), "srv/", ""), "-m", "uuid="+rootUUID)},
+				partition{"type=linux", ext4Image(t, below("boot/", debian("")), "-L", "boot")}, partition{"type=linux", xfsImage(t, nil, "-L", "data")}),
+			[]Mount{{1, "/", "xfs", ""}, {3, "/srv", "xfs", ""}, {2, "/boot", "ext4", ""}},
+		},
 		"gpt": {
 			table(t, "gpt", partition{"type=21686148-6449-6E6F-744E-656564454649", nil}, partition{"type=uefi", efi},
 				partition{"type=linux, uuid=" + partUUID, root("UUID=" + rootUUID + " / ext4 defaults 0 1\nUUID=ABCD-1234 /boot/efi vfat umask=0077,shortname=winnt 0 1\n")}),
@@ -273,17 +319,17 @@ func TestDiskRefuses(t *testing.T) {
 		"zeros":            {make([]byte, 4*unit), "no operating system found"},
 		"noise":            {bytes.Repeat([]byte("noise"), unit), "no operating system found"},
 		"empty table":      {table(t, "gpt"), "no operating system found"},
-		"no root":          {table(t, "gpt", linux(map[string]string{"data": "x"})), "no ext2, ext3 or ext4 file system has etc/os-release"},
+		"no root":          {table(t, "gpt", linux(map[string]string{"data": "x"})), "no ext2, ext3, ext4 or XFS file system has etc/os-release"},
 		"only os-release":  {ext4Image(t, map[string]string{"etc/os-release": release}), "no operating system found"},
 		"two roots":        {table(t, "gpt", linux(debian("")), partition{"type=swap", nil}, linux(debian(""))), "it holds 2 systems, on partitions 1 and 3: herdbook works on one"},
-		"xfs":              {table(t, "gpt", magic(0, "XFSB")), "partition 1 is XFS, which herdbook cannot read yet"},
+		"broken xfs":       {table(t, "gpt", magic(0, "XFSB")), "partition 1: read superblock: "},
 		"btrfs and luks":   {table(t, "gpt", magic(0x10040, "_BHRfS_M"), magic(0, "LUKS\xba\xbe")), "partition 1 is btrfs, partition 2 is LUKS, which herdbook cannot read yet"},
 		"lvm":              {magic(512, "LABELONE").content, "partition 0 is LVM"},
-		"swap is no hint":  {table(t, "gpt", magic(4086, "SWAPSPACE2")), "no ext2, ext3 or ext4 file system has etc/os-release"},
+		"swap is no hint":  {table(t, "gpt", magic(4086, "SWAPSPACE2")), "no ext2, ext3, ext4 or XFS file system has etc/os-release"},
 		"not there":        {ext4Image(t, debian("UUID="+bootUUID+" /boot ext4 defaults\n")), "etc/fstab wants UUID=" + bootUUID + " on /boot, which is not on this disk; mark it nofail if it is not needed"},
 		"second disk":      {table(t, "gpt", linux(debian("/dev/sdb1 /mnt auto defaults\n"))), "etc/fstab wants /dev/sdb1 on /mnt, which is not on this disk"},
 		"nothing's tag":    {table(t, "gpt", linux(debian("LABEL= /mnt ext4 defaults\n"))), "etc/fstab wants LABEL= on /mnt, which is not on this disk"},
-		"data on xfs":      {table(t, "gpt", linux(debian("/dev/vda2 /srv xfs defaults\n")), magic(0, "XFSB")), "etc/fstab wants /dev/vda2 on /srv, a file system (XFS) that herdbook cannot mount yet"},
+		"data on btrfs":    {table(t, "gpt", linux(debian("/dev/vda2 /srv btrfs defaults\n")), magic(0x10040, "_BHRfS_M")), "etc/fstab wants /dev/vda2 on /srv, a file system (btrfs) that herdbook cannot mount yet"},
 		"dangling release": {ext4Image(t, without(debian(""), "usr/lib/os-release")), "there is no etc/os-release"},
 		"broken ext4":      {broken, "superblock"},
 		"broken data":      {table(t, "gpt", linux(debian("")), partition{"type=linux", broken}), "inspect disk: partition 2: "},

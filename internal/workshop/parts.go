@@ -49,7 +49,7 @@ const (
 
 // required are the modules without which the workshop cannot work; those that
 // are built into the kernel are not loaded.
-var required = []string{"virtio_pci", "virtio_blk", "virtio_console", "ext4"}
+var required = []string{"virtio_pci", "virtio_blk", "virtio_console"}
 
 // optional are modules that some kernels need for the same: ext4 asks for its
 // checksum by name, which is in no list of dependencies.
@@ -74,8 +74,8 @@ func Build(s *inspection.System, agent []byte, network bool) (Parts, error) {
 		return Parts{}, fmt.Errorf("read the image's kernel: %w", err)
 	}
 	needed := slices.Clone(required)
-	if slices.ContainsFunc(s.Mounts, func(m inspection.Mount) bool { return m.Type == "vfat" }) {
-		needed = append(needed, "vfat")
+	for _, m := range s.Mounts { // a file system's module has its name
+		needed = append(needed, m.Type)
 	}
 	if network {
 		needed = append(needed, "virtio_net")

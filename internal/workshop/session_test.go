@@ -10,7 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"herdbook/internal/disk"
 	"herdbook/internal/event"
+	"herdbook/internal/inspection"
 	"herdbook/internal/machine"
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
@@ -94,7 +98,7 @@ func (g guest) write(t *testing.T, name, content string) {
 // part is a partition of a test's disk.
 type part struct {
 	mib    int
-	format string // mke2fs options, or "vfat"
+	format string // mke2fs options, "vfat" or "xfs"
 	tree   string // below the guest; "" for an empty file system
 }
 
@@ -125,11 +129,14 @@ func makeDisk(t *testing.T, label string, parts ...part) string {
 		}
 	}
 	for _, p := range parts {
-		if p.format == "vfat" {
+		switch p.format {
+		case "vfat":
 			alone := raw + ".vfat"
 			peer.Run(t, "mkfs.vfat", "-C", "-i", "CAFE0001", alone, fmt.Sprint(p.mib*1024))
 			peer.Run(t, "dd", "status=none", "conv=notrunc", "bs=1M", "if="+alone, "of="+raw, fmt.Sprintf("seek=%d", at))
-		} else {
+		case "xfs":
+			peer.Run(t, "dd", "status=none", "conv=notrunc,sparse", "bs=1M", "if="+xfsOf(t, p), "of="+raw, fmt.Sprintf("seek=%d", at))
+		default:
 			args := append(strings.Fields(p.format), "-q", "-F", "-E", fmt.Sprintf("offset=%d", at*mib))
 			if p.tree != "" {
 				args = append(args, "-d", p.tree)
@@ -141,6 +148,36 @@ func makeDisk(t *testing.T, label string, parts ...part) string {
 	path := filepath.Join(t.TempDir(), "disk.qcow2")
 	peer.Run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path)
 	return path
+}
+
+// xfsOf makes an XFS of a part alone, which the kernel fills.
+func xfsOf(t *testing.T, p part) string {
+	t.Helper()
+	peer.NeedTool(t, "mkfs.xfs")
+	peer.NeedRoot(t, "mounting")
+	peer.OwnMounts(t)
+	alone, dir := filepath.Join(t.TempDir(), "xfs"), t.TempDir()
+	peer.Run(t, "truncate", "-s", fmt.Sprintf("%dM", p.mib), alone)
+	peer.Run(t, "mkfs.xfs", "-q", alone)
+	peer.Run(t, "mount", "-o", "loop", alone, dir) // by this thread, and so in its namespace
+	peer.Run(t, "cp", "-a", p.tree+"/.", dir)
+	peer.Must(t, unix.Unmount(dir, 0))
+	return alone
+}
+
+// hostSees makes sure that a file is on a disk.
+func hostSees(t *testing.T, path, name string) {
+	t.Helper()
+	image, err := disk.Open(path, disk.QCOW2)
+	peer.Must(t, err)
+	defer image.Close()
+	system, err := inspection.Disk(image, image.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := system.Tree().Stat(name); err != nil {
+		t.Error(err)
+	}
 }
 
 // work runs a script in the workshop and returns what it said.
@@ -191,6 +228,9 @@ func TestVMLayouts(t *testing.T) {
 			fstab: "UUID=CAFE-0001 /boot/efi vfat umask=0077 0 1\nPARTLABEL=nothing /opt ext4 noauto 0 0\n/dev/vda1 /boot ext4 defaults 0 2\ntmpfs /tmp tmpfs size=10% 0 0\n",
 			want:  []string{"/dev/vda3 / ext4", "/dev/vda1 /boot ext4", "/dev/vda2 /boot/efi vfat"},
 		},
+		{
+			name: "GPT, XFS", label: "gpt", root: "xfs", fstab: "/dev/vda1 / xfs defaults 0 0\n", want: []string{"/dev/vda1 / xfs"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := newGuest(t, c.compress)
@@ -217,7 +257,8 @@ func TestVMLayouts(t *testing.T) {
 					t.Errorf("%q is not mounted:\n%s", want, said)
 				}
 			}
-			// It is on the disk: the next machine sees it.
+			// It is on the disk: the host and the next machine see it.
+			hostSees(t, disk, "boot/here")
 			work(t, disk, "#!/bin/sh\ntest -e /boot/here\n")
 		})
 	}
