@@ -80,7 +80,15 @@ func protective(mbr []byte) bool {
 	return false
 }
 
-func readGPT(r io.ReaderAt, size, at int64) (*Table, error) {
+// gpt is one of the two copies of a GPT as it is on the disk.
+type gpt struct {
+	header  []byte // a sector
+	entries []byte
+	entry   int64 // bytes of an entry
+}
+
+// loadGPT reads the copy whose header is at a byte, and checks its checksums.
+func loadGPT(r io.ReaderAt, size, at int64) (*gpt, error) {
 	h := make([]byte, sector)
 	if err := readFull(r, h, at); err != nil {
 		return nil, err
@@ -91,11 +99,13 @@ func readGPT(r io.ReaderAt, size, at int64) (*Table, error) {
 		return nil, corrupt("no GPT header at byte %d", at)
 	}
 	sum := le.Uint32(h[16:])
-	le.PutUint32(h[16:], 0)
-	if crc32.ChecksumIEEE(h[:length]) != sum {
+	if sealGPT(h); le.Uint32(h[16:]) != sum {
 		return nil, corrupt("checksum of the GPT header at byte %d", at)
 	}
 	start, count, entry := int64(le.Uint64(h[72:]))*sector, int64(le.Uint32(h[80:])), int64(le.Uint32(h[84:]))
+	if int64(le.Uint64(h[24:]))*sector != at {
+		return nil, corrupt("the GPT header at byte %d says that it is at sector %d", at, le.Uint64(h[24:]))
+	}
 	if count > 1024 || entry < 128 || entry > 4096 || start < 0 || start > size-count*entry {
 		return nil, corrupt("%d partition entries of %d bytes", count, entry)
 	}
@@ -106,9 +116,30 @@ func readGPT(r io.ReaderAt, size, at int64) (*Table, error) {
 	if crc32.ChecksumIEEE(entries) != le.Uint32(h[88:]) {
 		return nil, corrupt("checksum of the GPT's entries")
 	}
-	t := &Table{Kind: "gpt", ID: strings.ToLower(guid(h[56:72]))}
-	for i := range count {
-		e := entries[i*entry:][:entry]
+	return &gpt{header: h, entries: entries, entry: entry}, nil
+}
+
+// sealGPT sets the checksum of a header.
+func sealGPT(h []byte) {
+	le := binary.LittleEndian
+	le.PutUint32(h[16:], 0)
+	le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:le.Uint32(h[12:])]))
+}
+
+func readGPT(r io.ReaderAt, size, at int64) (*Table, error) {
+	g, err := loadGPT(r, size, at)
+	if err != nil {
+		return nil, err
+	}
+	return g.table(size)
+}
+
+// table is what the entries say of a disk of size bytes.
+func (g *gpt) table(size int64) (*Table, error) {
+	le := binary.LittleEndian
+	t := &Table{Kind: "gpt", ID: strings.ToLower(guid(g.header[56:72]))}
+	for i := range int64(len(g.entries)) / g.entry {
+		e := g.entries[i*g.entry:][:g.entry]
 		if bytes.Equal(e[:16], make([]byte, 16)) {
 			continue
 		}
@@ -159,23 +190,35 @@ func readMBR(r io.ReaderAt, size int64, mbr []byte) (*Table, error) {
 			return nil, corrupt("partition %d ends at %d of %d", p.Number, p.Start+p.Size, size)
 		}
 		t.Partitions = append(t.Partitions, p)
-		if p.Type == "0x05" || p.Type == "0x0f" || p.Type == "0x85" {
+		if isExtended(p) {
 			logical, err := readLogical(r, p, id)
 			if err != nil {
 				return nil, err
 			}
-			t.Partitions = append(t.Partitions, logical...)
+			for _, l := range logical {
+				if l.Number != 0 {
+					t.Partitions = append(t.Partitions, l.Partition)
+				}
+			}
 		}
 	}
 	return t, nil
 }
 
+func isExtended(p Partition) bool { return p.Type == "0x05" || p.Type == "0x0f" || p.Type == "0x85" }
+
+// logical is a logical partition with the table that it has of its own.
+type logical struct {
+	Partition       // Number is 0 if the table has none
+	table     int64 // byte of the disk
+}
+
 // readLogical follows the chain of tables in an extended partition.
-func readLogical(r io.ReaderAt, extended Partition, id uint32) ([]Partition, error) {
-	var list []Partition
-	ebr := make([]byte, sector)
-	for at, links := extended.Start, 0; ; links++ {
-		if links > maxPartitions {
+func readLogical(r io.ReaderAt, extended Partition, id uint32) ([]logical, error) {
+	var list []logical
+	ebr, number := make([]byte, sector), 5
+	for at := extended.Start; ; {
+		if len(list) > maxPartitions {
 			return nil, corrupt("more than %d logical partitions", maxPartitions)
 		}
 		if at < extended.Start || at > extended.Start+extended.Size-sector {
@@ -187,14 +230,16 @@ func readLogical(r io.ReaderAt, extended Partition, id uint32) ([]Partition, err
 		if ebr[510] != 0x55 || ebr[511] != 0xAA {
 			return list, nil
 		}
+		l := logical{table: at}
 		if p, ok := mbrEntry(ebr[446:462], at); ok {
-			p.Number = 5 + len(list)
-			p.ID = fmt.Sprintf("%08x-%02x", id, p.Number)
+			p.Number, p.ID = number, fmt.Sprintf("%08x-%02x", id, number)
 			if p.Start+p.Size > extended.Start+extended.Size {
 				return nil, corrupt("logical partition %d ends outside the extended one", p.Number)
 			}
-			list = append(list, p)
+			l.Partition = p
+			number++
 		}
+		list = append(list, l)
 		next, ok := mbrEntry(ebr[462:478], extended.Start)
 		if !ok {
 			return list, nil
@@ -256,7 +301,7 @@ func WriteGPT(w io.WriterAt, size int64, id string, partitions []Partition) erro
 		le.PutUint32(h[84:], 128)
 		le.PutUint32(h[88:], crc32.ChecksumIEEE(entries))
 		err := putGUID(h[56:], id)
-		le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:92]))
+		sealGPT(h)
 		return h, err
 	}
 	primary, err1 := header(1, last, 2)
