@@ -288,6 +288,9 @@ func compareUsed(t *testing.T, f *FS, path string) {
 	if got := (f.Size - used) / f.block; got != free {
 		t.Errorf("%d free blocks, dumpe2fs counts %d", got, free)
 	}
+	if f.Used != f.Size-free*f.block {
+		t.Errorf("it says that %d bytes of %d are in use, dumpe2fs counts %d free blocks", f.Used, f.Size, free)
+	}
 }
 
 func TestLinksStayInside(t *testing.T) {

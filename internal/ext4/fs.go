@@ -11,7 +11,7 @@ import (
 type driver struct{ f *FS }
 
 func (d driver) About() filesystem.About {
-	return filesystem.About{Kind: "ext4", UUID: d.f.uuidText(), Label: d.f.label, Size: int64(d.f.blocks) * d.f.block}
+	return filesystem.About{Kind: "ext4", UUID: d.f.uuidText(), Label: d.f.label, Size: int64(d.f.blocks) * d.f.block, Used: d.f.usedBytes()}
 }
 
 func (d driver) Root() uint64 { return rootInode }

@@ -134,6 +134,20 @@ func (f *FS) group(g uint32) group {
 	return out
 }
 
+// usedBytes is what the groups do not count as free. The superblock's own count is
+// behind theirs while the file system is mounted.
+func (f *FS) usedBytes() int64 {
+	free := uint64(0) // clusters
+	for g := range f.groups {
+		d, le := f.descriptor(g), binary.LittleEndian
+		free += uint64(le.Uint16(d[0xC:]))
+		if f.incompat&incompat64bit != 0 && f.descSize >= 64 {
+			free += uint64(le.Uint16(d[0x2C:])) << 16
+		}
+	}
+	return int64(f.blocks-min(f.blocks, free*uint64(f.clusterRatio))) * f.block
+}
+
 // crc16 is the CRC-16 (polynomial 0x8005, reflected) of uninit_bg.
 func crc16(sum uint16, p []byte) uint16 {
 	for _, b := range p {

@@ -35,6 +35,7 @@ type About struct {
 	UUID  string // as blkid(8) writes it; often in lower case with dashes
 	Label string // often empty
 	Size  int64  // bytes that it spans
+	Used  int64  // bytes of those that it has in use, for itself too; 0 where it does not say
 }
 
 // Inode is one file, under whatever names. It is immutable.
