@@ -39,6 +39,11 @@ func (g *Guest) copy(o *op.Copy) error {
 			continue
 		}
 		found = true
+		if rest == "" && o.Name != "" && h.Typeflag != tar.TypeDir {
+			if st, err := g.Root.Stat(o.Destination); err == nil && isDir(st) {
+				rest = o.Name
+			}
+		}
 		if err := g.lay(path.Join(o.Destination, rest), h, r, Attributes{uint32(h.Mode) & 0o7777, uid, gid}); err != nil {
 			return fmt.Errorf("copy to %s: %w", o.Destination, err)
 		}

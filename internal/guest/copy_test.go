@@ -62,6 +62,8 @@ func TestCopyLaysATreeDown(t *testing.T) {
 		"over-tree":    {Destination: "/home/deploy", Payload: "0"},
 		"through-link": {Destination: "/var/run/site", Payload: "0"},
 		"file":         {Destination: "/srv/x/one", Payload: "2"},
+		"file-by-name": {Destination: "/srv", Payload: "2", Name: "two"},
+		"name-unused":  {Destination: "/srv/x", Payload: "2", Name: "two"},
 		"over-file":    {Destination: "/etc/motd", Payload: "2", Owner: "daemon"},
 		"over-link":    {Destination: "/etc/issue", Payload: "2"},
 	} {

@@ -27,5 +27,5 @@ func (g *Guest) file(o *op.File) error {
 	if st, err := g.Root.Stat(o.Path); err == nil && isDir(st) {
 		return fmt.Errorf("write %s: there is a directory of that name", o.Path)
 	}
-	return g.Root.WriteFile(g.Root.target(o.Path), []byte(o.Content), Attributes{uint32(mode), uid, gid}, false)
+	return g.Root.WriteFile(g.Root.target(o.Path), []byte(o.Content), Attributes{uint32(mode), uid, gid}, o.Keep)
 }

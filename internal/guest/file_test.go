@@ -89,3 +89,10 @@ func TestWriteLeavesNothingHalfDone(t *testing.T) {
 		t.Errorf("the link was followed or left: %v", diff(before, got))
 	}
 }
+
+// With keep, an existing file's mode and owner are its own, whatever is said.
+func TestFileKeeps(t *testing.T) {
+	g := newGuest(t)
+	g.golden(t, "keep", &op.File{Path: "/etc/motd", Content: "moo\n", Mode: "0777", Owner: "deploy", Keep: true})
+	g.golden(t, "keep-new", &op.File{Path: "/etc/new", Content: "moo\n", Mode: "0600", Owner: "deploy", Keep: true})
+}

@@ -80,6 +80,8 @@ func Apply(ctx context.Context, g *Guest, o op.Operation) error {
 		return g.service(ctx, o)
 	case *op.Edit:
 		return g.edit(ctx, o)
+	case *op.Firstboot:
+		return g.firstboot(o)
 	case *op.Relabel:
 		return g.relabel(ctx, o)
 	case *op.Bootloader:

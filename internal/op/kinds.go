@@ -23,6 +23,7 @@ type File struct {
 	Mode    string `hcl:"mode,optional" json:"mode,omitempty"`   // octal, such as "0644" (the default)
 	Owner   string `hcl:"owner,optional" json:"owner,omitempty"` // name or number in the guest; default root
 	Group   string `hcl:"group,optional" json:"group,omitempty"` // name or number in the guest; default the owner's
+	Keep    bool   `hcl:"keep,optional" json:"keep,omitempty"`   // a file that is there keeps mode, owner and label
 }
 
 // Copy lays a file or a directory tree of the host into the guest. The bytes
@@ -32,6 +33,7 @@ type Copy struct {
 	Destination string `hcl:"destination" json:"destination"` // absolute path in the guest
 	Owner       string `hcl:"owner,optional" json:"owner,omitempty"`
 	Group       string `hcl:"group,optional" json:"group,omitempty"`
+	Name        string `json:"name,omitempty"`    // of a single file whose destination is a directory: its name there
 	Payload     string `json:"payload,omitempty"` // set by the build: the tree's name in the tar
 }
 

@@ -61,6 +61,7 @@ var kinds = []struct {
 	{func() Operation { return &TarIn{} }, true},
 	{func() Operation { return &Edit{} }, true},
 	{func() Operation { return &Relabel{} }, true},
+	{func() Operation { return &Firstboot{} }, true},
 	{func() Operation { return &Sysprep{} }, false},
 	{func() Operation { return &Bootloader{} }, false},
 	{func() Operation { return &Agent{} }, false},

@@ -176,12 +176,12 @@ func operationLines(l *lines, o op.Operation, files []definition.Input) {
 		l.add("path", o.Path)
 		l.add("content", o.Content)
 		ownership(l, o.Mode, o.Owner, o.Group)
+		l.flag("keep", o.Keep)
 	case *op.Copy:
 		l.add("destination", o.Destination) // the source's name changes nothing, its content does
+		l.addIf("name", o.Name)
 		ownership(l, "", o.Owner, o.Group)
-		for _, f := range files {
-			inputLine(l, f)
-		}
+		inputLines(l, files)
 	case *op.Delete:
 		l.add("path", o.Paths...)
 	case *op.User:
@@ -208,14 +208,13 @@ func operationLines(l *lines, o op.Operation, files []definition.Input) {
 		fileLines(l, o)
 	case *op.TarIn:
 		l.add("destination", o.Destination)
-		for _, f := range files {
-			inputLine(l, f)
-		}
+		inputLines(l, files)
 	case *op.Sysprep:
 		sysprepLines(l, o)
+	case *op.Firstboot:
+		firstbootLines(l, o)
 	case *op.Relabel:
-		l.add("exclude", o.Exclude...)
-		l.flag("at boot", o.AtBoot)
+		relabelLines(l, o)
 	case *op.Bootloader, *op.Agent:
 	default:
 		panic(fmt.Sprintf("plan: operation %T has no key", o))
@@ -285,6 +284,22 @@ func serviceLines(l *lines, o *op.Service) {
 	l.flag("masked", o.Masked)
 }
 
+func relabelLines(l *lines, o *op.Relabel) {
+	l.add("exclude", o.Exclude...)
+	l.flag("at boot", o.AtBoot)
+}
+
+func firstbootLines(l *lines, o *op.Firstboot) {
+	l.add("name", o.Name)
+	l.addIf("script", o.Script)
+	l.addIf("command", o.Command)
+	l.add("install", o.Install...)
+	if o.Retries != 0 {
+		l.add("retries", strconv.Itoa(o.Retries))
+	}
+	l.flag("optional", o.Optional)
+}
+
 // sysprepLines spell the selection out, so that a new default is a new key.
 func sysprepLines(l *lines, o *op.Sysprep) {
 	for _, operation := range o.Selected() {
@@ -294,6 +309,12 @@ func sysprepLines(l *lines, o *op.Sysprep) {
 	l.add("keep account", o.KeptAccounts()...)
 	l.add("script", o.Scripts...)
 	l.addIf("machine-id", o.MachineID)
+}
+
+func inputLines(l *lines, files []definition.Input) {
+	for _, f := range files {
+		inputLine(l, f)
+	}
 }
 
 func inputLine(l *lines, f definition.Input) {

@@ -353,7 +353,7 @@ func canonical(o op.Operation) string {
 		}
 		return text
 	case *op.Copy:
-		return fmt.Sprintf("%q %q %q", o.Destination, o.Owner, o.Group)
+		return fmt.Sprintf("%q %q %q %q", o.Destination, o.Owner, o.Group, o.Name)
 	case *op.TarIn:
 		return fmt.Sprintf("%q", o.Destination)
 	case *op.Password:

@@ -34,8 +34,8 @@ func operations() []op.Operation {
 	return []op.Operation{
 		&op.Packages{Install: []string{"nginx", "curl"}, Remove: []string{"nano", "ed"}, Update: true},
 		&op.Run{Script: "#!/bin/sh\ntrue\n", Environment: map[string]op.Secret{"A": {Value: "1"}, "TOKEN": {Value: "hunter2", Name: "TOKEN", Version: "3"}}},
-		&op.File{Path: "/etc/motd", Content: "moo", Mode: "0644", Owner: "root", Group: "adm"},
-		&op.Copy{Source: "files", Destination: "/srv", Owner: "www-data", Group: "www-data"},
+		&op.File{Path: "/etc/motd", Content: "moo", Mode: "0644", Owner: "root", Group: "adm", Keep: true},
+		&op.Copy{Source: "files", Destination: "/srv", Owner: "www-data", Group: "www-data", Name: "n"},
 		&op.Delete{Paths: []string{"/tmp/a", "/tmp/b*"}},
 		&op.User{Name: "deploy", UID: 1001, Group: "users", Groups: []string{"sudo", "adm"}, Shell: "/bin/zsh", Home: "/srv/deploy", System: true},
 		&op.Password{User: "root", Password: op.Secret{Value: "hunter2", Name: "ROOT", Version: "1"}, Hash: "$6$x", Disabled: true, Locked: true, Crypto: "sha512"},
@@ -55,6 +55,7 @@ func operations() []op.Operation {
 		&op.Scrub{Paths: []string{"/root/a", "/root/b"}},
 		&op.TarIn{Source: "site.tar", Destination: "/srv"},
 		&op.Edit{Path: "/etc/motd", Expression: "s/cow/moo/"},
+		&op.Firstboot{Name: "register", Script: "true", Command: "false", Install: []string{"curl", "jq"}, Retries: 3, Optional: true},
 		&op.Relabel{Exclude: []string{"/srv", "/opt"}, AtBoot: true},
 		&op.Sysprep{
 			Operations: []string{"machine-id", "tmp-files", "user-account", "script"}, RemoveUserAccounts: []string{"eve", "mallory"},

@@ -101,6 +101,24 @@ image "base" {
     path       = "/etc/ssh/sshd_config"
     expression = "s/^#?Port .*/Port 2222/"
   }
+  step "firstboot" "register" {
+    name     = "register"
+    command  = "curl -sf https://example.org/register"
+    retries  = 3
+    optional = true
+  }
+  step "firstboot" "tools" {
+    name    = "tools"
+    install = ["jq"]
+  }
+  step "firstboot" "script" {
+    name   = "script"
+    script = "#!/usr/bin/env python3\nprint('moo')\n"
+  }
+  step "relabel" "all" {
+    exclude = ["/srv"]
+    at_boot = true
+  }
   step "user" "deploy" {
     name   = "deploy"
     uid    = 1500
