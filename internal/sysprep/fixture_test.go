@@ -153,7 +153,7 @@ var rocky = slices.Concat(common, []node{
 }, plain(`/etc/pki/tls/certs/site.crt /etc/pki/tls/private/site.key /etc/pki/CA/private/cakey.key /etc/pki/CA/certs/a.crt /etc/pki/CA/index.txt /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem
 /etc/pki/ca-trust/source/anchors/ipa-ca.crt /etc/pki/ca-trust/source/anchors/kept.crt /usr/bin/update-ca-trust /var/spool/cron/alice /var/spool/cron/root
 /etc/pki/consumer/cert.pem /etc/pki/consumer/key.pem /etc/pki/entitlement/1.pem /etc/pki/product/kept.pem /var/lib/rhsm/facts/facts.json /etc/rhsm/rhsm.conf /etc/sysconfig/rhn/systemid /etc/sysconfig/rhn/kept
-/var/lib/rpm/__db.001 /usr/lib/sysimage/rpm/__db.002 /usr/lib/sysimage/rpm/rpmdb.sqlite /var/lib/yum/uuid /var/lib/yum/kept
+/usr/lib/systemd/system/iscsi-init.service /var/lib/rpm/__db.001 /usr/lib/sysimage/rpm/__db.002 /usr/lib/sysimage/rpm/rpmdb.sqlite /var/lib/yum/uuid /var/lib/yum/kept
 /var/cache/dnf/base-1/repodata/x /var/cache/libdnf5/base/x /var/cache/yum/x /etc/zfs/zpool.cache`))
 
 var fixtures = []struct {

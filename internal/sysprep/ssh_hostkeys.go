@@ -21,7 +21,7 @@ const unitDirectories = "/{etc,usr/lib,lib}/systemd/system/"
 // sshHostkeys removes the keys with which this machine proves to be itself, and sees
 // to it that each clone makes its own before its sshd starts.
 func sshHostkeys(t *task) error {
-	custom, err := t.customHostKeys()
+	custom, named, err := t.customHostKeys()
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func sshHostkeys(t *task) error {
 		return nil
 	}
 	if t.root.Exists("/usr/lib/systemd/systemd") || t.root.Exists("/lib/systemd/systemd") {
-		return t.hostKeysBySystemd(custom)
+		return t.hostKeysBySystemd(custom, named)
 	}
 	return t.hostKeysByScript(custom)
 }
@@ -48,43 +48,55 @@ var defaultHostKey = regexp.MustCompile(`^/etc/ssh/ssh_host_(rsa|dsa|ecdsa|ed255
 // plainPath is one that needs no quoting in a unit.
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9/._+@-]+$`)
 
+// namedHostKeys are the values of HostKey in sshd_config(5), in their order.
+func namedHostKeys(settings string) []string {
+	var names []string
+	for line := range strings.Lines(settings) {
+		fields := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t\r\n=\"", r) })
+		if len(fields) > 1 && strings.EqualFold(fields[0], "HostKey") && fields[1] != "none" {
+			names = append(names, fields[1])
+		}
+	}
+	return names
+}
+
 // customHostKeys are the keys that the settings of sshd name in other places: those
 // that are there, and those that are gone and must come back. What is there and is no
-// key is not ours to remove, whatever the settings say.
-func (t *task) customHostKeys() ([]string, error) {
-	names, err := t.root.Glob("/etc/ssh/{sshd_config,sshd_config.d/*.conf}")
+// key is not ours to remove, whatever the settings say. Named tells whether they name
+// any at all, in the usual places too.
+func (t *task) customHostKeys() (custom []string, named bool, err error) {
+	files, err := t.root.Glob("/etc/ssh/{sshd_config,sshd_config.d/*.conf}")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var keys []string
-	for _, name := range names {
-		text, err := t.text(name)
+	for _, file := range files {
+		settings, err := t.text(file)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		for line := range strings.Lines(text) {
-			fields := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t\r\n=\"", r) })
-			if len(fields) < 2 || !strings.EqualFold(fields[0], "HostKey") || fields[1] == "none" || defaultHostKey.MatchString(fields[1]) {
+		for _, name := range namedHostKeys(settings) {
+			named = true
+			if defaultHostKey.MatchString(name) {
 				continue
 			}
-			if !plainPath.MatchString(fields[1]) {
-				return nil, fmt.Errorf("%s names the host key %q: herdbook can have only plain paths made anew", name, fields[1])
+			if !plainPath.MatchString(name) {
+				return nil, false, fmt.Errorf("%s names the host key %q: herdbook can have only plain paths made anew", file, name)
 			}
-			content, err := t.text(fields[1])
+			content, err := t.text(name)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			isKey := strings.Contains(content, "PRIVATE KEY")
-			if isKey && !t.root.IsFile(fields[1]) {
-				return nil, fmt.Errorf("%s names the host key %s, which is a link: name the file that is meant", name, fields[1])
+			if isKey && !t.root.IsFile(name) {
+				return nil, false, fmt.Errorf("%s names the host key %s, which is a link: name the file that is meant", file, name)
 			}
-			if isKey || !t.root.Exists(fields[1]) {
-				keys = append(keys, fields[1])
+			if isKey || !t.root.Exists(name) {
+				custom = append(custom, name)
 			}
 		}
 	}
-	slices.Sort(keys)
-	return slices.Compact(keys), nil
+	slices.Sort(custom)
+	return slices.Compact(custom), named, nil
 }
 
 // text is what a file holds, links followed inside the root; "" if there is none.
@@ -97,8 +109,8 @@ func (t *task) text(name string) (string, error) {
 }
 
 // hostKeysBySystemd adds a unit that makes the keys, unless the distribution does.
-func (t *task) hostKeysBySystemd(custom []string) error {
-	theirs, err := t.distributionMakesHostKeys()
+func (t *task) hostKeysBySystemd(custom []string, named bool) error {
+	theirs, err := t.distributionMakesHostKeys(named)
 	if err != nil || theirs && len(custom) == 0 {
 		return err
 	}
@@ -115,8 +127,9 @@ func (t *task) hostKeysBySystemd(custom []string) error {
 var keyMaker = regexp.MustCompile(`keygen|gen-?keys`)
 
 // distributionMakesHostKeys tells whether sshd's own units see to its keys, by a unit
-// beside them (Red Hat, Arch) or by a command of their own (SUSE).
-func (t *task) distributionMakesHostKeys() (bool, error) {
+// beside them (Red Hat, Arch) or by a command of their own (SUSE). The latter does
+// nothing where the settings name any key.
+func (t *task) distributionMakesHostKeys(named bool) (bool, error) {
 	makers, err := t.root.Glob(unitDirectories + "{sshd-keygen.target,sshd-keygen.service,sshd-keygen@.service,sshdgenkeys.service}")
 	if err != nil || len(makers) > 0 {
 		return len(makers) > 0, err
@@ -130,7 +143,7 @@ func (t *task) distributionMakesHostKeys() (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if keyMaker.MatchString(text) {
+		if keyMaker.MatchString(text) && !(named && strings.Contains(text, "sshd-gen-keys-start")) {
 			return true, nil
 		}
 	}

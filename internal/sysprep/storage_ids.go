@@ -21,6 +21,9 @@ func (t *task) initiatorName() error {
 		return nil
 	}
 	if !t.root.Exists("/usr/lib/open-iscsi/startup-checks.sh") && !t.root.Exists("/lib/open-iscsi/startup-checks.sh") {
+		if makers, err := t.root.Glob(unitDirectories + "iscsi-init.service"); err != nil || len(makers) == 0 {
+			t.notice("nothing makes a new name for iSCSI at a clone's first boot: iscsid will not start before " + name + " is written")
+		}
 		return t.root.RemoveAll(name)
 	}
 	if text, err := t.root.ReadFile(name); err != nil || string(text) == ask {

@@ -231,7 +231,8 @@ func TestUninitializedMachineID(t *testing.T) {
 func TestHostKeysComeBack(t *testing.T) {
 	const initScript = "/etc/init.d/ssh"
 	for name, more := range map[string][]node{
-		"suse":            {{Path: "/usr/lib/systemd/system/sshd.service", Content: "[Service]\nExecStartPre=/usr/sbin/sshd-gen-keys-start\n"}, {Path: "/etc/ssh/sshd_config.d/site.conf", Content: "Port 22\n"}},
+		"suse":            {{Path: "/usr/lib/systemd/system/sshd.service", Content: "[Service]\nExecStartPre=/usr/sbin/sshd-gen-keys-start\n"}, {Path: "/etc/ssh/sshd_config.d/site.conf", Content: "Port 22\n"}, {Path: "/etc/ssh/sshd_config", Content: "Port 22\n"}},
+		"suse-named":      {{Path: "/usr/lib/systemd/system/sshd.service", Content: "[Service]\nExecStartPre=/usr/sbin/sshd-gen-keys-start\n"}, {Path: "/etc/ssh/sshd_config.d/site.conf", Content: "Port 22\n"}},
 		"arch":            {{Path: "/usr/lib/systemd/system/sshd.service", Content: "[Unit]\nWants=sshdgenkeys.service\n"}, {Path: "/etc/ssh/sshd_config.d/site.conf", Content: "Port 22\n"}},
 		"suse-custom":     {{Path: "/usr/lib/systemd/system/sshd.service", Content: "[Service]\nExecStartPre=/usr/sbin/sshd-gen-keys-start\n"}},
 		"without-sshd":    {{Path: "/usr/sbin/sshd"}},
@@ -260,6 +261,34 @@ func TestHostKeysComeBack(t *testing.T) {
 				t.Errorf("done again: %v\n%s", err, again)
 			}
 		})
+	}
+}
+
+func FuzzNamedHostKeys(f *testing.F) {
+	for _, text := range []string{"", "HostKey", "HostKey /a", "hostkey=\"/a\"\r\n#HostKey /b\nHostKey none\n  HOSTKEY\t/c # more", "HostKeyAgent /x", "=\xff"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, name := range namedHostKeys(text) {
+			if name == "" || strings.ContainsAny(name, " \t\r\n\"=") {
+				t.Errorf("%q has the key %q", text, name)
+			}
+		}
+	})
+}
+
+func TestNamedHostKeys(t *testing.T) {
+	got := namedHostKeys("Port 22\nHostKey /a\nhostkey = \"/b\"\r\n#HostKey /c\nHostKey none\n\tHOSTKEY\t/d # more\nHostKeyAgent /e\nHostKey")
+	if want := []string{"/a", "/b", "/d"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestAnISCSINameThatNothingMakesIsTold(t *testing.T) {
+	g := newGuest(t, []node{{Path: "/etc/iscsi/initiatorname.iscsi", Content: "InitiatorName=iqn.x\n"}})
+	peer.Must(t, Apply(t.Context(), g.Guest, &op.Sysprep{Operations: []string{"storage-ids"}}))
+	if notices := g.texts(event.Notice); len(notices) != 1 || !strings.Contains(notices[0], "iscsid will not start") || g.Root.Exists("/etc/iscsi/initiatorname.iscsi") {
+		t.Errorf("notices %q", notices)
 	}
 }
 
