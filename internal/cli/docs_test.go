@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"herdbook/internal/customize"
 	"herdbook/internal/definition"
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
@@ -84,6 +85,38 @@ func TestEveryKindOfStepIsDocumented(t *testing.T) {
 	for _, kind := range op.StepKinds() {
 		if !strings.Contains(text, "| `"+kind+"` |") {
 			t.Errorf("docs/definition.md has no row for the step %s", kind)
+		}
+	}
+}
+
+// The table of docs/customize.md has every option that there is, with its shape and
+// the step that it is, and no other.
+func TestEveryOptionOfCustomizeIsDocumented(t *testing.T) {
+	text := read(t, "docs/customize.md")
+	rows := map[string]string{} // the option → its row
+	for _, row := range regexp.MustCompile("(?m)^\\| `--.*$").FindAllString(text, -1) {
+		cells := strings.Split(strings.ReplaceAll(row, `\|`, "/"), "|")
+		for _, m := range regexp.MustCompile("`--([a-z-]+)").FindAllStringSubmatch(cells[1], -1) {
+			if _, ok := customize.Lookup(m[1]); !ok {
+				t.Errorf("docs/customize.md names --%s, which is no option", m[1])
+			}
+			rows[m[1]] = row
+		}
+	}
+	for _, option := range customize.Table() {
+		row := rows[option.Name]
+		shape := strings.TrimSpace("--" + option.Name + " " + strings.ReplaceAll(option.Argument, "|", `\|`))
+		switch {
+		case row == "":
+			t.Errorf("docs/customize.md has no row for --%s", option.Name)
+		case option.Refused != "":
+			if !strings.Contains(row, "| refused: ") {
+				t.Errorf("docs/customize.md does not say that --%s is refused", option.Name)
+			}
+		case !strings.Contains(row, "`"+shape+"`"):
+			t.Errorf("docs/customize.md does not show %s", shape)
+		case option.Kind != "" && !strings.Contains(row, "| `"+option.Kind+"` |"):
+			t.Errorf("docs/customize.md does not say that --%s is the step %s", option.Name, option.Kind)
 		}
 	}
 }
