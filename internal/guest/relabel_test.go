@@ -2,11 +2,15 @@ package guest
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"herdbook/internal/event"
 	"herdbook/internal/op"
+	"herdbook/internal/peer"
 )
 
 // selinux is what a guest with SELinux has.
@@ -31,6 +35,32 @@ func TestRelabel(t *testing.T) {
 	g.commands(t, "at-boot", &op.Relabel{AtBoot: true})
 	if !strings.Contains(g.notices(), "at its next boot, as asked") {
 		t.Errorf("notices %q", g.notices())
+	}
+}
+
+// The real setfiles labels by the guest's list, on a kernel without SELinux, too.
+func TestRelabelBySetfiles(t *testing.T) {
+	g := newGuest(t, selinux[0], selinux[2], node{path: "/etc/selinux/targeted/contexts/files/file_contexts", content: "/.*\tsystem_u:object_r:default_t:s0\n" +
+		"/etc(/.*)?\tsystem_u:object_r:etc_t:s0\n/etc/motd\t--\tsystem_u:object_r:motd_t:s0\n/root(/.*)?\t<<none>>\n"})
+	g.chroot(t, nil, "setfiles")
+	restore, err := Prepare(g.Root, "")
+	peer.Must(t, err)
+	defer func() { peer.Must(t, restore()) }()
+	if err := Apply(t.Context(), g.Guest, &op.Relabel{Exclude: []string{"/srv"}}); err != nil || g.notices() != "" {
+		t.Fatalf("%v, %q\n%s", err, g.notices(), strings.Join(g.lines("stderr"), "\n"))
+	}
+	for name, want := range map[string]string{
+		"etc/motd": "motd_t", "etc/issue": "etc_t", "etc": "etc_t", "usr/bin/systemctl": "default_t", "root": "", "srv": "", "tmp/file": "",
+	} {
+		label := make([]byte, 100)
+		n, _ := unix.Lgetxattr(filepath.Join(g.dir, name), "security.selinux", label)
+		got := strings.TrimSuffix(string(label[:max(n, 0)]), "\x00")
+		if want != "" {
+			want = "system_u:object_r:" + want + ":s0"
+		}
+		if got != want {
+			t.Errorf("/%s has the label %q, want %q", name, got, want)
+		}
 	}
 }
 
