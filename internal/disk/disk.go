@@ -1,6 +1,7 @@
 // Package disk knows what a disk image is: raw, qcow2 with its chain of backing
-// files, VMDK, VHDX and VDI as an io.ReaderAt, partition tables, an empty FAT, and what
-// qemu-img does with images. What lies on the partitions is left to others.
+// files, VMDK, VHDX and VDI as an io.ReaderAt, partition tables and how they grow,
+// an empty FAT, and what qemu-img does with images. What lies on the partitions is
+// left to others.
 //
 // A format is always told, never guessed: a guest that can write the first
 // bytes of a raw disk could otherwise make it a qcow2 with any file behind it.

@@ -239,11 +239,14 @@ func FuzzQCOW2(f *testing.F) {
 		if err != nil {
 			return
 		}
-		buffer := make([]byte, 64<<10)
-		for off := int64(0); off < min(q.size, 1<<20); off += int64(len(buffer)) {
-			if _, err := q.ReadAt(buffer, off); err != nil && err != io.EOF {
-				return
+		readAll(&q.blocks)
+		var end int64
+		_ = q.free(func(r Range) error {
+			if r.Start < end || r.Size <= 0 || r.Start+r.Size > int64(len(p)) {
+				t.Errorf("free: %+v behind %d in a file of %d bytes", r, end, len(p))
 			}
-		}
+			end = r.Start + r.Size
+			return nil
+		})
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,24 +14,34 @@ import (
 	"time"
 )
 
-// ErrNoQEMUImg says that qemu-img is not installed.
+// ErrNoQEMUImg says that qemu-img, or qemu-io of the same package, is not installed.
 var ErrNoQEMUImg = errors.New("qemu-img is not installed: apt-get install qemu-utils")
 
 // qemuImg runs qemu-img; it is killed when ctx ends.
 func qemuImg(ctx context.Context, args ...string) ([]byte, error) {
-	path, err := exec.LookPath("qemu-img")
+	out, err := runQEMU(ctx, "qemu-img", nil, args...)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrNoQEMUImg) {
+		return nil, fmt.Errorf("qemu-img %s: %w", args[0], err)
+	}
+	return out, err
+}
+
+// runQEMU runs one of QEMU's tools, which gets input from in, and returns its output;
+// in an error stands what it said of that.
+func runQEMU(ctx context.Context, tool string, in io.Reader, args ...string) ([]byte, error) {
+	path, err := exec.LookPath(tool)
 	if err != nil {
 		return nil, ErrNoQEMUImg
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = 5 * time.Second
 	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &said
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("qemu-img %s: %w: %s", args[0], err, strings.TrimSpace(said.String()))
+		return out.Bytes(), fmt.Errorf("%w: %s", err, strings.TrimSpace(said.String()))
 	}
 	return out.Bytes(), nil
 }
@@ -83,6 +94,42 @@ func Create(ctx context.Context, path string, size int64) error {
 		return fmt.Errorf("create disk image %s: %w", path, err)
 	}
 	return nil
+}
+
+// Resize makes the disk in a raw or qcow2 image larger: size is in bytes and a
+// multiple of 512. What is new reads as zeros. Of the same size it stays as it is.
+func Resize(ctx context.Context, path string, format Format, size int64) error {
+	if err := resize(ctx, path, format, size); err != nil {
+		return fmt.Errorf("resize disk image %s: %w", path, err)
+	}
+	return nil
+}
+
+func resize(ctx context.Context, path string, format Format, size int64) (err error) {
+	if format != Raw && format != QCOW2 {
+		return fmt.Errorf("format %q is none that herdbook resizes: raw, qcow2", format)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	before, err := sizeAlone(file, format)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	switch {
+	case size < before:
+		return fmt.Errorf("%d bytes are less than the %d that it has: what lies behind them would be lost", size, before)
+	case size%sector != 0:
+		return fmt.Errorf("%d bytes are no whole number of sectors", size)
+	case size == before:
+		return nil
+	}
+	absolute, err := filepath.Abs(path)
+	if err == nil {
+		_, err = qemuImg(ctx, "resize", "-q", "-f", string(format), absolute, fmt.Sprint(size))
+	}
+	return err
 }
 
 // FlattenOptions say how an image is written anew. The zero value makes a qcow2
