@@ -53,6 +53,7 @@ var packages = map[string]place{
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
 	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "op", "sysprep", "wire"}},
 	"internal/sysprep":       {rank: 3, imports: []string{"event", "guest", "op"}},
+	"internal/survey":        {rank: 3, pure: true, imports: []string{"disk", "filesystem", "inspection", "pkgdb"}},
 	"internal/target/docker": {rank: 3, imports: []string{"archive", "digest", "event", "filesystem", "inspection"}},
 	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "op", "wire"}},
 

@@ -38,11 +38,11 @@ type Mount struct {
 
 // Release is what os-release says.
 type Release struct {
-	ID         string
-	VersionID  string
-	Codename   string
-	PrettyName string
-	Like       []string
+	ID         string   `json:"id"`
+	VersionID  string   `json:"version_id,omitempty"`
+	Codename   string   `json:"codename,omitempty"`
+	PrettyName string   `json:"pretty_name,omitempty"`
+	Like       []string `json:"like,omitempty"`
 }
 
 // Kernel is a kernel that has its modules.
