@@ -21,6 +21,7 @@ var packages = map[string]place{
 	"internal/iso":        {pure: true},
 	"internal/luks":       {pure: true},
 	"internal/lvm":        {pure: true},
+	"internal/mapper":     {pure: true},
 	"internal/md":         {pure: true},
 	"internal/op":         {pure: true},
 	"internal/peer":       {}, // imported by tests and bench only
@@ -39,6 +40,7 @@ var packages = map[string]place{
 	"internal/store":     {rank: 1, imports: []string{"digest"}},
 	"internal/tree":      {rank: 1, pure: true, imports: []string{"digest"}},
 	"internal/unpack":    {rank: 1, imports: []string{"disk", "event"}},
+	"internal/volume":    {rank: 1, pure: true, imports: []string{"disk", "luks", "lvm", "mapper", "md"}},
 	"internal/workpiece": {rank: 1, imports: []string{"disk"}},
 	"internal/xfs":       {rank: 1, pure: true, imports: []string{"filesystem"}},
 

@@ -32,7 +32,7 @@ const (
 	idLength = 32
 	// maxText bounds the text of a volume group, in bytes. A group of a thousand
 	// volumes has half of one MiB.
-	maxText  = 16 << 20
+	maxText  = 4 << 20
 	maxAreas = 16
 	// firstSum is what LVM begins a CRC with.
 	firstSum = 0xf597a6cf

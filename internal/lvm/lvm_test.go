@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,87 +16,35 @@ import (
 	"herdbook/internal/peer"
 )
 
-// tool runs LVM itself on loop devices over new files. It needs no device-mapper
-// in the kernel: nothing is activated.
-type tool struct {
-	t      testing.TB
-	files  []string
-	loops  []string
-	config string
-}
-
-func newTool(t testing.TB, sizes ...int64) *tool {
+func open(t testing.TB, file string) (*PhysicalVolume, error) {
 	t.Helper()
-	peer.NeedTool(t, "lvm", "losetup")
-	peer.NeedRoot(t, "a loop device")
-	l := &tool{t: t}
-	var filter []string
-	for i, size := range sizes {
-		file := filepath.Join(t.TempDir(), fmt.Sprint(i))
-		peer.Must(t, os.WriteFile(file, nil, 0o600))
-		peer.Must(t, os.Truncate(file, size))
-		loop := strings.TrimSpace(peer.Run(t, "losetup", "-f", "--show", file))
-		t.Cleanup(func() { peer.Run(t, "losetup", "-d", loop) })
-		l.files, l.loops, filter = append(l.files, file), append(l.loops, loop), append(filter, `"a|^`+loop+`$|"`)
-	}
-	l.config = `devices { use_devicesfile=0 filter=[` + strings.Join(filter, ",") + `,"r|.*|"] } backup { backup=0 archive=0 } ` +
-		`global { locking_dir="` + t.TempDir() + `" }`
-	return l
-}
-
-func (l *tool) run(command string, args ...string) string {
-	l.t.Helper()
-	l.t.Setenv("LVM_SUPPRESS_FD_WARNINGS", "1")
-	return peer.Run(l.t, "lvm", append([]string{command, "--driverloaded", "n", "--config", l.config}, args...)...)
-}
-
-// table runs a reporting command, of which it leaves the fields of every line.
-func (l *tool) table(command, columns string, args ...string) [][]string {
-	l.t.Helper()
-	var rows [][]string
-	out := l.run(command, append([]string{"--noheadings", "--separator", ";", "--units", "b", "--nosuffix", "-o", columns}, args...)...)
-	for line := range strings.Lines(out) {
-		if strings.Contains(line, ";") {
-			rows = append(rows, strings.Split(strings.TrimSpace(line), ";"))
-		}
-	}
-	return rows
-}
-
-func (l *tool) create(args ...string) {
-	l.t.Helper()
-	l.run("lvcreate", append([]string{"-an", "-Zn", "-Wn"}, args...)...)
-}
-
-func (l *tool) open(i int) (*PhysicalVolume, error) {
-	l.t.Helper()
-	image, err := os.ReadFile(l.files[i])
-	peer.Must(l.t, err)
+	image, err := os.ReadFile(file)
+	peer.Must(t, err)
 	return Open(bytes.NewReader(image), int64(len(image)))
 }
 
 // TestAgainstLVM holds what is read against what lvs and pvs print.
 func TestAgainstLVM(t *testing.T) {
-	l := newTool(t, 64<<20, 96<<20)
-	l.run("pvcreate", l.loops[0])
-	l.run("pvcreate", "--dataalignment", "4m", "--labelsector", "3", l.loops[1])
-	l.run("vgcreate", "-s", "1m", "a-group", l.loops[0], l.loops[1])
-	l.create("-L", "12m", "-n", "root", "a-group")
-	l.create("-L", "8m", "-n", "swap-1", "a-group", l.loops[1])
-	l.create("-L", "20m", "-i", "2", "-I", "64k", "-n", "striped", "a-group")
-	l.run("lvextend", "-L", "40m", "a-group/root")
-	l.run("lvchange", "-pr", "a-group/swap-1")
+	l := peer.NewLVM(t, 64<<20, 96<<20)
+	l.Run("pvcreate", l.Loops[0])
+	l.Run("pvcreate", "--dataalignment", "4m", "--labelsector", "3", l.Loops[1])
+	l.Run("vgcreate", "-s", "1m", "a-group", l.Loops[0], l.Loops[1])
+	l.Create("-L", "12m", "-n", "root", "a-group")
+	l.Create("-L", "8m", "-n", "swap-1", "a-group", l.Loops[1])
+	l.Create("-L", "20m", "-i", "2", "-I", "64k", "-n", "striped", "a-group")
+	l.Run("lvextend", "-L", "40m", "a-group/root")
+	l.Run("lvchange", "-pr", "a-group/swap-1")
 
 	names := map[string]string{}
 	var want, got []string
 	starts := map[string]int64{}
-	for _, row := range l.table("pvs", "pv_name,pv_uuid,pe_start") {
+	for _, row := range l.Table("pvs", "pv_name,pv_uuid,pe_start") {
 		names[row[0]] = row[1]
 		start, err := strconv.ParseInt(row[2], 10, 64)
 		peer.Must(t, err)
 		starts[row[0]] = start
 	}
-	for _, row := range l.table("lvs", "lv_name,lv_uuid,lv_size,lv_attr,seg_size,stripe_size,devices", "--segments") {
+	for _, row := range l.Table("lvs", "lv_name,lv_uuid,lv_size,lv_attr,seg_size,stripe_size,devices", "--segments") {
 		row[3] = row[3][1:2]
 		line := strings.Join(row[:6], " ")
 		for device := range strings.SplitSeq(row[6], ",") {
@@ -108,13 +55,13 @@ func TestAgainstLVM(t *testing.T) {
 		}
 		want = append(want, line)
 	}
-	for i := range l.files {
-		pv, err := l.open(i)
+	for i := range l.Files {
+		pv, err := open(t, l.Files[i])
 		if err != nil {
 			t.Fatal(err)
 		}
-		if pv.ID != names[l.loops[i]] || pv.Group == nil || pv.Group.Name != "a-group" || pv.Group.Sequence < 5 || len(pv.Group.Members) != 2 {
-			t.Errorf("%s: %+v", l.loops[i], pv)
+		if pv.ID != names[l.Loops[i]] || pv.Group == nil || pv.Group.Name != "a-group" || pv.Group.Sequence < 5 || len(pv.Group.Members) != 2 {
+			t.Errorf("%s: %+v", l.Loops[i], pv)
 		}
 		got = nil
 		for _, v := range pv.Group.Volumes {
@@ -133,26 +80,26 @@ func TestAgainstLVM(t *testing.T) {
 		slices.Sort(want)
 		slices.Sort(got)
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s: other volumes than LVM's (-want +got):\n%s", l.loops[i], diff)
+			t.Errorf("%s: other volumes than LVM's (-want +got):\n%s", l.Loops[i], diff)
 		}
 	}
 }
 
 // TestMetadataThatWrapAround has LVM write often enough to go round in its ring.
 func TestMetadataThatWrapAround(t *testing.T) {
-	l := newTool(t, 16<<20, 16<<20)
-	l.run("pvcreate", "--metadatasize", "32k", "--dataalignment", "4k", l.loops[0])
-	l.run("pvcreate", "--metadatacopies", "0", l.loops[1])
-	l.run("vgcreate", "vg", l.loops[0], l.loops[1])
+	l := peer.NewLVM(t, 16<<20, 16<<20)
+	l.Run("pvcreate", "--metadatasize", "32k", "--dataalignment", "4k", l.Loops[0])
+	l.Run("pvcreate", "--metadatacopies", "0", l.Loops[1])
+	l.Run("vgcreate", "vg", l.Loops[0], l.Loops[1])
 	wrapped := false
 	for i := range 40 {
-		l.run("vgchange", "--addtag", fmt.Sprint(strings.Repeat("tag", 20), i), "vg")
-		image, err := os.ReadFile(l.files[0])
+		l.Run("vgchange", "--addtag", fmt.Sprint(strings.Repeat("tag", 20), i), "vg")
+		image, err := os.ReadFile(l.Files[0])
 		peer.Must(t, err)
 		h := image[4096:]
 		le := binary.LittleEndian
 		wrapped = wrapped || le.Uint64(h[40:])+le.Uint64(h[48:]) > le.Uint64(h[32:])
-		pv, err := l.open(0)
+		pv, err := open(t, l.Files[0])
 		if err != nil || pv.Group == nil || pv.Group.Sequence != int64(i+2) {
 			t.Fatalf("after %d changes: %+v, %v", i+1, pv, err)
 		}
@@ -161,17 +108,17 @@ func TestMetadataThatWrapAround(t *testing.T) {
 		t.Error("the metadata never went around the end of their area")
 	}
 	// One that keeps no metadata still says who it is.
-	if pv, err := l.open(1); err != nil || pv.Group != nil || len(pv.ID) != 38 {
+	if pv, err := open(t, l.Files[1]); err != nil || pv.Group != nil || len(pv.ID) != 38 {
 		t.Errorf("without metadata: %+v, %v", pv, err)
 	}
 }
 
 func TestDamageIsSeen(t *testing.T) {
-	l := newTool(t, 16<<20)
-	l.run("pvcreate", l.loops[0])
-	l.run("vgcreate", "vg", l.loops[0])
-	l.create("-L", "4m", "-n", "root", "vg")
-	whole, err := os.ReadFile(l.files[0])
+	l := peer.NewLVM(t, 16<<20)
+	l.Run("pvcreate", l.Loops[0])
+	l.Run("vgcreate", "vg", l.Loops[0])
+	l.Create("-L", "4m", "-n", "root", "vg")
+	whole, err := os.ReadFile(l.Files[0])
 	peer.Must(t, err)
 	at := bytes.LastIndex(whole[:1<<20], []byte("seqno"))
 	for what, damage := range map[string]func(p []byte){
