@@ -35,6 +35,7 @@ var packages = map[string]place{
 	"internal/cacher":    {rank: 1, imports: []string{"program"}},
 	"internal/customize": {rank: 1, pure: true, imports: []string{"op"}},
 	"internal/ext4":      {rank: 1, pure: true, imports: []string{"filesystem"}},
+	"internal/fat":       {rank: 1, pure: true, imports: []string{"filesystem"}},
 	"internal/machine":   {rank: 1, imports: []string{"disk", "event", "program"}},
 	"internal/pin":       {rank: 1, pure: true, imports: []string{"digest"}},
 	"internal/store":     {rank: 1, imports: []string{"digest"}},
@@ -46,7 +47,7 @@ var packages = map[string]place{
 
 	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "op"}},
 	"internal/guest":           {rank: 2, imports: []string{"event", "op"}},
-	"internal/inspection":      {rank: 2, imports: []string{"disk", "ext4", "filesystem", "xfs"}},
+	"internal/inspection":      {rank: 2, imports: []string{"disk", "ext4", "fat", "filesystem", "xfs"}},
 	"internal/repo/publish":    {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
 	"internal/source":          {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
 	"internal/wire":            {rank: 2, imports: []string{"event", "op"}},

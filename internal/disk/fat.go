@@ -68,19 +68,3 @@ func FormatFAT32(w io.WriterAt, size int64, label string, id uint32) error {
 	}
 	return nil
 }
-
-// FATSerial returns the volume serial number of a FAT file system as fstab
-// writes it, such as ABCD-1234; false if there is none.
-func FATSerial(r io.ReaderAt) (string, bool) {
-	boot := make([]byte, sector)
-	if readFull(r, boot, 0) != nil || boot[510] != 0x55 || boot[511] != 0xAA {
-		return "", false
-	}
-	for at, mark := range map[int]string{82: "FAT32", 54: "FAT"} {
-		if strings.HasPrefix(string(boot[at:at+8]), mark) {
-			id := binary.LittleEndian.Uint32(boot[map[int]int{82: 67, 54: 39}[at]:])
-			return fmt.Sprintf("%04X-%04X", id>>16, id&0xffff), true
-		}
-	}
-	return "", false
-}

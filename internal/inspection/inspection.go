@@ -156,7 +156,7 @@ func (s *System) mount(root volume, volumes []volume) error {
 			continue
 		case !ok:
 			return fmt.Errorf("etc/fstab wants %s on %s, which is not on this disk; mark it nofail if it is not needed", e.spec, e.dir)
-		case v.fs == nil && v.kind != "vfat":
+		case v.fs == nil:
 			return fmt.Errorf("etc/fstab wants %s on %s, a file system (%s) that herdbook cannot mount yet", e.spec, e.dir, v.kind)
 		}
 		s.Mounts = append(s.Mounts, Mount{v.partition.Number, e.dir, v.kind, e.mountOptions()})

@@ -294,6 +294,18 @@ func TestTreeJoinsFileSystems(t *testing.T) {
 	}
 }
 
+func TestAFATIsPartOfTheTree(t *testing.T) {
+	s, err := inspect(table(t, "gpt", partition{"type=uefi", esp(t)}, partition{"type=linux", ext4Image(t, debian("LABEL=esp /boot/efi vfat defaults\n"))}))
+	if err == nil {
+		t.Errorf("a label in lower case is found: %v", s.Mounts)
+	}
+	s, err = inspect(table(t, "gpt", partition{"type=uefi", esp(t)}, partition{"type=linux", ext4Image(t, debian("LABEL=ESP /boot/efi vfat defaults\n"))}))
+	peer.Must(t, err)
+	if text, err := fs.ReadFile(s.Tree(), "boot/efi/efi/boot/bootx64.efi"); err != nil || string(text) != "MZ" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
 func TestTreeIsAnFS(t *testing.T) {
 	s, err := inspect(ext4Image(t, debian("")))
 	peer.Must(t, err)

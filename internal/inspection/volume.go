@@ -7,6 +7,7 @@ import (
 
 	"herdbook/internal/disk"
 	"herdbook/internal/ext4"
+	"herdbook/internal/fat"
 	"herdbook/internal/filesystem"
 	"herdbook/internal/xfs"
 )
@@ -22,7 +23,7 @@ type volume struct {
 
 // reader is a reader of one kind of file system.
 type reader struct {
-	names []string // of the file systems, for messages
+	names []string // of the file systems that can hold a system, for messages
 	open  func(r io.ReaderAt, size int64) (*filesystem.FS, error)
 	not   error // of open: it is another one
 }
@@ -43,6 +44,13 @@ var readers = []reader{
 		}
 		return f.FS, nil
 	}, xfs.ErrNotXFS},
+	{nil, func(r io.ReaderAt, size int64) (*filesystem.FS, error) {
+		f, err := fat.Open(r, size)
+		if err != nil {
+			return nil, err
+		}
+		return f.FS, nil
+	}, fat.ErrNotFAT},
 }
 
 // readable names the file systems that can be read here.
@@ -67,10 +75,6 @@ func readVolume(r io.ReaderAt, p disk.Partition) (volume, error) {
 			v.fs, v.kind, v.uuid, v.label = f, f.Kind, f.UUID, f.Label
 		}
 		return v, err
-	}
-	if serial, ok := disk.FATSerial(section); ok {
-		v.kind, v.uuid = "vfat", serial
-		return v, nil
 	}
 	v.kind = foreign(section)
 	return v, nil
