@@ -32,6 +32,7 @@ var packages = map[string]place{
 
 	"internal/archive":   {rank: 1, pure: true, imports: []string{"filesystem"}},
 	"internal/bootstrap": {rank: 1, imports: []string{"digest", "disk", "event", "program"}},
+	"internal/btrfs":     {rank: 1, pure: true, imports: []string{"filesystem"}},
 	"internal/cacher":    {rank: 1, imports: []string{"program"}},
 	"internal/customize": {rank: 1, pure: true, imports: []string{"op"}},
 	"internal/ext4":      {rank: 1, pure: true, imports: []string{"filesystem"}},
