@@ -48,7 +48,7 @@ var packages = map[string]place{
 
 	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "op"}},
 	"internal/guest":           {rank: 2, imports: []string{"event", "op"}},
-	"internal/inspection":      {rank: 2, imports: []string{"disk", "ext4", "fat", "filesystem", "xfs"}},
+	"internal/inspection":      {rank: 2, imports: []string{"btrfs", "disk", "ext4", "fat", "filesystem", "xfs"}},
 	"internal/repo/publish":    {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
 	"internal/source":          {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
 	"internal/wire":            {rank: 2, imports: []string{"event", "op"}},

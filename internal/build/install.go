@@ -62,7 +62,7 @@ func found(path string, sink event.Sink) error {
 		err = errors.New("its root has no os-release")
 	}
 	if err := errors.Join(err, image.Close()); err != nil {
-		return fmt.Errorf("the installer says that it is done, but there is no system on the disk that herdbook can read: %w; let the answers make one ext4 or XFS file system for the root, without LVM, encryption or btrfs", err)
+		return fmt.Errorf("the installer says that it is done, but there is no system on the disk that herdbook can read: %w; let the answers make an ext4, XFS or btrfs file system for the root, without LVM or encryption", err)
 	}
 	sink.Emit(event.Event{Kind: event.Notice, Text: "installed " + system.Release.PrettyName})
 	return nil

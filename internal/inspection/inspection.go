@@ -5,6 +5,7 @@ package inspection
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -112,9 +113,13 @@ func findRoot(volumes []volume) (volume, error) {
 	var found []volume
 	var others []string
 	for _, v := range volumes {
-		if v.fs != nil && isRoot(v.fs) {
-			found = append(found, v)
-		} else if v.fs == nil && v.kind != "" && v.kind != "vfat" && v.kind != "swap" {
+		root, ok, err := v.root()
+		switch {
+		case err != nil:
+			return volume{}, fmt.Errorf("partition %d: %w", v.partition.Number, err)
+		case ok:
+			found = append(found, root)
+		case v.fs == nil && v.kind != "" && v.kind != "swap":
 			others = append(others, fmt.Sprintf("partition %d is %s", v.partition.Number, v.kind))
 		}
 	}
@@ -137,7 +142,7 @@ func isRoot(f *filesystem.FS) bool {
 
 // mount puts the volumes to where fstab wants them.
 func (s *System) mount(root volume, volumes []volume) error {
-	s.Mounts = []Mount{{Partition: root.partition.Number, Dir: "/", Type: root.kind}}
+	s.Mounts = []Mount{{root.partition.Number, "/", root.kind, root.options}}
 	s.mounted = []filesystem.Mounted{{Dir: ".", FS: root.fs}}
 	text, err := readText(root.fs, "etc/fstab")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -146,11 +151,10 @@ func (s *System) mount(root volume, volumes []volume) error {
 	entries := parseFstab(text)
 	slices.SortStableFunc(entries, func(a, b fstabEntry) int { return len(a.dir) - len(b.dir) })
 	for _, e := range entries {
-		if e.dir == "/" {
-			s.Mounts[0].Options = e.mountOptions()
-			continue
-		}
 		v, ok := e.find(volumes)
+		if e.dir == "/" {
+			v, ok = root, true // whatever it is called there
+		}
 		switch {
 		case !ok && e.mayFail():
 			continue
@@ -159,10 +163,15 @@ func (s *System) mount(root volume, volumes []volume) error {
 		case v.fs == nil:
 			return fmt.Errorf("etc/fstab wants %s on %s, a file system (%s) that herdbook cannot mount yet", e.spec, e.dir, v.kind)
 		}
-		s.Mounts = append(s.Mounts, Mount{v.partition.Number, e.dir, v.kind, e.mountOptions()})
-		if v.fs != nil {
-			s.mounted = append(s.mounted, filesystem.Mounted{Dir: strings.TrimPrefix(e.dir, "/"), FS: v.fs})
+		if v, err = v.mounted(e.options); err != nil {
+			return fmt.Errorf("etc/fstab wants %s on %s: %w", e.spec, e.dir, err)
 		}
+		if e.dir == "/" {
+			s.Mounts[0].Options, s.mounted[0].FS = cmp.Or(e.mountOptions(), root.options), v.fs
+			continue
+		}
+		s.Mounts = append(s.Mounts, Mount{v.partition.Number, e.dir, v.kind, e.mountOptions()})
+		s.mounted = append(s.mounted, filesystem.Mounted{Dir: strings.TrimPrefix(e.dir, "/"), FS: v.fs})
 	}
 	s.tree, err = filesystem.Join(s.mounted)
 	return err

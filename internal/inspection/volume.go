@@ -3,8 +3,11 @@ package inspection
 import (
 	"errors"
 	"io"
+	"io/fs"
+	"strconv"
 	"strings"
 
+	"herdbook/internal/btrfs"
 	"herdbook/internal/disk"
 	"herdbook/internal/ext4"
 	"herdbook/internal/fat"
@@ -19,41 +22,50 @@ type volume struct {
 	kind      string         // as for mount(8), or a description of what cannot be mounted
 	uuid      string
 	label     string
+	btrfs     *btrfs.FS // the same, if it has subvolumes to choose from
+	options   string    // of the mount that shows fs; "" if the default does
 }
 
 // reader is a reader of one kind of file system.
 type reader struct {
 	names []string // of the file systems that can hold a system, for messages
-	open  func(r io.ReaderAt, size int64) (*filesystem.FS, error)
+	open  func(r io.ReaderAt, size int64) (volume, error)
 	not   error // of open: it is another one
 }
 
 // readers are tried in this order.
 var readers = []reader{
-	{[]string{"ext2", "ext3", "ext4"}, func(r io.ReaderAt, size int64) (*filesystem.FS, error) {
+	{[]string{"ext2", "ext3", "ext4"}, func(r io.ReaderAt, size int64) (volume, error) {
 		f, err := ext4.Open(r, size)
 		if err != nil {
-			return nil, err
+			return volume{}, err
 		}
-		return f.FS, nil
+		return volume{fs: f.FS}, nil
 	}, ext4.ErrNotExt},
-	{[]string{"XFS"}, func(r io.ReaderAt, size int64) (*filesystem.FS, error) {
+	{[]string{"XFS"}, func(r io.ReaderAt, size int64) (volume, error) {
 		f, err := xfs.Open(r, size)
 		if err != nil {
-			return nil, err
+			return volume{}, err
 		}
-		return f.FS, nil
+		return volume{fs: f.FS}, nil
 	}, xfs.ErrNotXFS},
-	{nil, func(r io.ReaderAt, size int64) (*filesystem.FS, error) {
+	{[]string{"btrfs"}, func(r io.ReaderAt, size int64) (volume, error) {
+		f, err := btrfs.Open(r, size)
+		if err != nil {
+			return volume{}, err
+		}
+		return volume{fs: f.FS, btrfs: f}, nil
+	}, btrfs.ErrNotBtrfs},
+	{nil, func(r io.ReaderAt, size int64) (volume, error) {
 		f, err := fat.Open(r, size)
 		if err != nil {
-			return nil, err
+			return volume{}, err
 		}
-		return f.FS, nil
+		return volume{fs: f.FS}, nil
 	}, fat.ErrNotFAT},
 }
 
-// readable names the file systems that can be read here.
+// readable names the file systems that can hold a system.
 func readable() string {
 	var names []string
 	for _, r := range readers {
@@ -65,18 +77,69 @@ func readable() string {
 
 func readVolume(r io.ReaderAt, p disk.Partition) (volume, error) {
 	section := disk.Section(r, p)
-	v := volume{partition: p}
 	for _, reader := range readers {
-		f, err := reader.open(section, p.Size)
+		v, err := reader.open(section, p.Size)
 		if errors.Is(err, reader.not) {
 			continue
 		}
+		v.partition = p
 		if err == nil {
-			v.fs, v.kind, v.uuid, v.label = f, f.Kind, f.UUID, f.Label
+			v.kind, v.uuid, v.label = v.fs.Kind, v.fs.UUID, v.fs.Label
 		}
 		return v, err
 	}
-	v.kind = foreign(section)
+	return volume{partition: p, kind: foreign(section)}, nil
+}
+
+// rootSubvolumes are those in which installers put the root, where the default
+// subvolume is another: of Fedora, Ubuntu, Debian and openSUSE.
+var rootSubvolumes = []string{"root", "@", "@rootfs", "@/.snapshots/1/snapshot"}
+
+// root finds the root of a system on a volume; false if there is none.
+func (v volume) root() (volume, bool, error) {
+	if v.fs == nil || isRoot(v.fs) || v.btrfs == nil {
+		return v, v.fs != nil && isRoot(v.fs), nil
+	}
+	for _, name := range rootSubvolumes {
+		option := "subvol=" + name
+		found, err := v.mounted([]string{option})
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return v, false, err
+		case isRoot(found.fs):
+			found.options = option
+			return found, true, nil
+		}
+	}
+	return v, false, nil
+}
+
+// mounted is what a mount with options shows of a volume.
+func (v volume) mounted(options []string) (volume, error) {
+	if v.btrfs == nil {
+		return v, nil
+	}
+	var sub *btrfs.FS
+	var err error
+	for _, o := range options {
+		if name, ok := strings.CutPrefix(o, "subvol="); ok {
+			sub, err = v.btrfs.Subvolume(name)
+			break // it says more than a number, which is to say the same
+		}
+		if number, ok := strings.CutPrefix(o, "subvolid="); ok {
+			var id uint64
+			if id, err = strconv.ParseUint(number, 0, 64); err == nil {
+				sub, err = v.btrfs.SubvolumeID(id)
+			}
+		}
+	}
+	if err != nil {
+		return v, err
+	}
+	if sub != nil {
+		v.fs, v.btrfs = sub.FS, sub
+	}
 	return v, nil
 }
 
@@ -92,7 +155,7 @@ func foreign(r io.ReaderAt) string {
 		at          int
 		magic, name string
 	}{
-		{0x10040, "_BHRfS_M", "btrfs"}, {0, "LUKS\xba\xbe", "LUKS"},
+		{0, "LUKS\xba\xbe", "LUKS"},
 		{512, "LABELONE", "LVM"}, {4086, "SWAPSPACE2", "swap"}, {0, "hsqs", "squashfs"},
 	} {
 		if m.at+len(m.magic) <= len(head) && string(head[m.at:m.at+len(m.magic)]) == m.magic {

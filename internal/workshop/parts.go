@@ -55,6 +55,9 @@ var required = []string{"virtio_pci", "virtio_blk", "virtio_console"}
 // checksum by name, which is in no list of dependencies.
 var optional = []string{"crc32c_generic", "crc32c-intel", "virtio_rng"}
 
+// checksums are the modules of what btrfs sums up with, for which it asks by name, too.
+var checksums = []string{"xxhash_generic", "sha256_generic", "blake2b_generic"}
+
 // Parts are what the workshop boots.
 type Parts struct {
 	Kernel    []byte
@@ -73,9 +76,12 @@ func Build(s *inspection.System, agent []byte, network bool) (Parts, error) {
 	if err != nil {
 		return Parts{}, fmt.Errorf("read the image's kernel: %w", err)
 	}
-	needed := slices.Clone(required)
+	needed, useful := slices.Clone(required), append(slices.Clone(optional), "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8")
 	for _, m := range s.Mounts { // a file system's module has its name
 		needed = append(needed, m.Type)
+		if m.Type == "btrfs" {
+			useful = append(useful, checksums...)
+		}
 	}
 	if network {
 		needed = append(needed, "virtio_net")
@@ -84,7 +90,7 @@ func Build(s *inspection.System, agent []byte, network bool) (Parts, error) {
 	if err != nil {
 		return Parts{}, fmt.Errorf("read the modules of kernel %s: %w", kernel.Version, err)
 	}
-	files, err := m.files(needed, append(slices.Clone(optional), "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8"))
+	files, err := m.files(needed, useful)
 	if err != nil {
 		return Parts{}, fmt.Errorf("find the modules of kernel %s: %w", kernel.Version, err)
 	}

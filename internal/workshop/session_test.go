@@ -38,7 +38,7 @@ func newGuest(t *testing.T, compress string) guest {
 	peer.Need(t, err == nil, "the kernel of this host cannot be read")
 	peer.Must(t, f.Close())
 	g := guest{t.TempDir(), version}
-	for _, dir := range []string{"bin", "boot", "dev", "etc", "proc", "run", "sys", "tmp", "usr/sbin", "lib/modules"} {
+	for _, dir := range []string{"bin", "boot", "dev", "etc", "home", "proc", "run", "sys", "tmp", "usr/sbin", "lib/modules"} {
 		peer.Must(t, os.MkdirAll(filepath.Join(g.dir, dir), 0o755))
 	}
 	busybox, err := exec.LookPath("busybox")
@@ -98,7 +98,7 @@ func (g guest) write(t *testing.T, name, content string) {
 // part is a partition of a test's disk.
 type part struct {
 	mib    int
-	format string // mke2fs options, "vfat" or "xfs"
+	format string // mke2fs options, "vfat", "xfs" or "btrfs"
 	tree   string // below the guest; "" for an empty file system
 }
 
@@ -136,6 +136,8 @@ func makeDisk(t *testing.T, label string, parts ...part) string {
 			peer.Run(t, "dd", "status=none", "conv=notrunc", "bs=1M", "if="+alone, "of="+raw, fmt.Sprintf("seek=%d", at))
 		case "xfs":
 			peer.Run(t, "dd", "status=none", "conv=notrunc,sparse", "bs=1M", "if="+xfsOf(t, p), "of="+raw, fmt.Sprintf("seek=%d", at))
+		case "btrfs":
+			peer.Run(t, "dd", "status=none", "conv=notrunc,sparse", "bs=1M", "if="+btrfsOf(t, p), "of="+raw, fmt.Sprintf("seek=%d", at))
 		default:
 			args := append(strings.Fields(p.format), "-q", "-F", "-E", fmt.Sprintf("offset=%d", at*mib))
 			if p.tree != "" {
@@ -161,6 +163,25 @@ func xfsOf(t *testing.T, p part) string {
 	peer.Run(t, "mkfs.xfs", "-q", alone)
 	peer.Run(t, "mount", "-o", "loop", alone, dir) // by this thread, and so in its namespace
 	peer.Run(t, "cp", "-a", p.tree+"/.", dir)
+	peer.Must(t, unix.Unmount(dir, 0))
+	return alone
+}
+
+// btrfsOf makes a btrfs of a part alone: the tree in the subvolume root, and an
+// empty one for home.
+func btrfsOf(t *testing.T, p part) string {
+	t.Helper()
+	peer.NeedTool(t, "mkfs.btrfs", "btrfs")
+	peer.NeedRoot(t, "mounting")
+	peer.OwnMounts(t)
+	alone, dir := filepath.Join(t.TempDir(), "btrfs"), t.TempDir()
+	peer.Run(t, "truncate", "-s", fmt.Sprintf("%dM", p.mib), alone)
+	peer.Run(t, "mkfs.btrfs", "-q", "--csum", "xxhash64", alone)
+	peer.Run(t, "mount", "-o", "loop", alone, dir) // by this thread, and so in its namespace
+	for _, name := range []string{"root", "home"} {
+		peer.Run(t, "btrfs", "subvolume", "create", filepath.Join(dir, name))
+	}
+	peer.Run(t, "cp", "-a", p.tree+"/.", filepath.Join(dir, "root"))
 	peer.Must(t, unix.Unmount(dir, 0))
 	return alone
 }
@@ -231,6 +252,10 @@ func TestVMLayouts(t *testing.T) {
 		{
 			name: "GPT, XFS", label: "gpt", root: "xfs", fstab: "/dev/vda1 / xfs defaults 0 0\n", want: []string{"/dev/vda1 / xfs"},
 		},
+		{
+			name: "GPT, btrfs, /home another subvolume", label: "gpt", root: "btrfs", fstab: "/dev/vda1 / btrfs subvol=root\n/dev/vda1 /home btrfs subvol=home\n",
+			want: []string{"/dev/vda1 / btrfs", "/dev/vda1 /home btrfs"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := newGuest(t, c.compress)
@@ -251,7 +276,7 @@ func TestVMLayouts(t *testing.T) {
 			}
 			parts = append(parts, part{500, c.root, g.dir})
 			disk := makeDisk(t, c.label, parts...)
-			said := work(t, disk, "#!/bin/sh\ncat /proc/mounts\ntest -e /boot/vmlinuz-$(uname -r)\ntouch /boot/here\n")
+			said := work(t, disk, "#!/bin/sh\ncat /proc/mounts\ntest -e /boot/vmlinuz-$(uname -r)\ntouch /boot/here /home/here\n")
 			for _, want := range c.want {
 				if !strings.Contains("\n"+said, "\n"+want) {
 					t.Errorf("%q is not mounted:\n%s", want, said)
@@ -259,7 +284,8 @@ func TestVMLayouts(t *testing.T) {
 			}
 			// It is on the disk: the host and the next machine see it.
 			hostSees(t, disk, "boot/here")
-			work(t, disk, "#!/bin/sh\ntest -e /boot/here\n")
+			hostSees(t, disk, "home/here")
+			work(t, disk, "#!/bin/sh\ntest -e /boot/here\ntest -e /home/here\n")
 		})
 	}
 }
