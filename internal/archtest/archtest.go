@@ -74,8 +74,8 @@ var packages = map[string]place{
 	}},
 
 	"internal/cli": {rank: 6, imports: []string{
-		"archive", "bootstrap", "build", "definition", "delivery", "digest", "disk", "event", "filesystem", "inspection", "machine", "pin",
-		"plan", "program", "signed", "source", "store", "workpiece", "workshop",
+		"archive", "bootstrap", "build", "comparison", "customize", "definition", "delivery", "digest", "disk", "event", "filesystem", "inspection", "machine", "op",
+		"pin", "plan", "program", "signed", "source", "store", "survey", "wire", "workpiece", "workshop",
 	}},
 
 	"test/installer": {rank: 7}, // tests only: the real Debian installer

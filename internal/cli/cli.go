@@ -52,7 +52,7 @@ func Main(ctx context.Context, w World) int {
 	root.SetOut(w.Stdout)
 	root.SetErr(w.Stderr)
 	err := root.ExecuteContext(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, errDiffer) { // which is told
 		a.explain(ctx, err)
 	}
 	return exitStatus(ctx, err)

@@ -44,11 +44,16 @@ func (f *pieceFlags) look(path string, fn func(*inspection.System) error) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	system, err := inspection.Disk(r, r.Size())
+	system, err := f.system(r.Image)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return fn(system)
+}
+
+// system finds the system on a disk.
+func (f *pieceFlags) system(image *disk.Image) (*inspection.System, error) {
+	return inspection.Disk(image, image.Size())
 }
 
 // inGuest is a path of a guest as package filesystem wants it.

@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"herdbook/internal/build"
+	"herdbook/internal/comparison"
+	"herdbook/internal/disk"
+	"herdbook/internal/workpiece"
+	"herdbook/internal/workshop"
+)
+
+// changeFlags are those of every command that changes a disk image in place.
+type changeFlags struct {
+	pieceFlags
+	dryRun  bool
+	network bool
+	memory  int // MiB
+	timeout time.Duration
+}
+
+func (f *changeFlags) add(c *cobra.Command) {
+	f.pieceFlags.add(c)
+	flags := c.Flags()
+	flags.BoolVarP(&f.dryRun, "dry-run", "n", false, "change nothing, and list every file that would change")
+	flags.BoolVar(&f.network, "network", false, "give what runs in the guest QEMU's user network")
+	flags.IntVar(&f.memory, "memory", 1024, "memory of the machine in MiB")
+	flags.DurationVar(&f.timeout, "timeout", 0, "give up after this time (default 30m)")
+}
+
+// change works on the quiet disk of an image, whole or not at all.
+func (a *app) change(ctx context.Context, path string, f changeFlags, work build.Alteration) error {
+	if f.memory < 256 {
+		return usageError{fmt.Sprintf("--memory=%d: a machine needs at least 256 MiB", f.memory)}
+	}
+	piece, err := f.find(path)
+	if err != nil {
+		return err
+	}
+	work.Name, work.Timeout = filepath.Base(path), f.timeout
+	changes, err := a.alter(ctx, piece, f, work)
+	if err != nil || !f.dryRun {
+		return err
+	}
+	return changes.WriteText(a.Stdout)
+}
+
+// alter does the work and shows its progress. A dry run returns what it would
+// change.
+func (a *app) alter(ctx context.Context, piece workpiece.Piece, f changeFlags, work build.Alteration) (changes *comparison.Comparison, err error) {
+	s, err := a.openStore() // which remembers what became of the probe of KVM
+	if err != nil {
+		return nil, err
+	}
+	show, err := a.newProgress()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, show.close()) }()
+	b := &build.Builder{
+		Sink: show.sink, Now: a.Now, Accelerator: a.accelerator(s, show.sink), Agent: workshop.Agent,
+		Memory: f.memory, CPUs: min(runtime.NumCPU(), 4),
+	}
+	if work.Scratch, err = os.MkdirTemp("", "herdbook-change-"); err != nil {
+		return nil, fmt.Errorf("make scratch directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work.Scratch)) }()
+	err = piece.Change(ctx, func(overlay string) (bool, error) {
+		work.Disk = overlay
+		if _, err := b.Alter(ctx, work); err != nil || !f.dryRun {
+			return err == nil, err
+		}
+		changes, err = f.compare(ctx, piece, overlay)
+		return false, err
+	})
+	return changes, err
+}
+
+// compare tells what differs between an image and an overlay on it.
+func (f *changeFlags) compare(ctx context.Context, piece workpiece.Piece, overlay string) (c *comparison.Comparison, err error) {
+	before, err := disk.Open(piece.Path, piece.Format)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, before.Close()) }()
+	after, err := disk.Open(overlay, disk.QCOW2)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, after.Close()) }()
+	was, err := f.system(before)
+	if err != nil {
+		return nil, err
+	}
+	is, err := f.system(after)
+	if err != nil {
+		return nil, err
+	}
+	return comparison.Compare(ctx, was, is)
+}

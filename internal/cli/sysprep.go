@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"herdbook/internal/build"
+	"herdbook/internal/op"
+	"herdbook/internal/wire"
+)
+
+func (a *app) sysprepCommand() *cobra.Command {
+	var f changeFlags
+	var o op.Sysprep
+	var scripts []string
+	var listOperations, trim bool
+	c := &cobra.Command{
+		Use:   "sysprep DISK",
+		Short: "Make a disk image fit to be cloned, in place",
+		Long: "Remove from a disk image what names one machine, in place: all of it, or nothing if anything fails.\n" +
+			"The operations and how they are chosen are those of virt-sysprep; docs/sysprep.md tells where they differ.",
+		Args: func(c *cobra.Command, args []string) error {
+			if listOperations {
+				return arguments(cobra.NoArgs)(c, args)
+			}
+			return arguments(cobra.ExactArgs(1))(c, args)
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if listOperations {
+				return a.listSysprepOperations()
+			}
+			for _, name := range scripts {
+				text, err := os.ReadFile(name)
+				if err != nil {
+					return fmt.Errorf("read script: %w", err)
+				}
+				o.Scripts = append(o.Scripts, string(text))
+			}
+			if len(scripts) > 0 && len(o.Operations) == 0 && len(o.Enable) == 0 {
+				o.Operations = []string{"defaults", "script"}
+			}
+			if err := wrong(&o); err != nil {
+				return err
+			}
+			return a.change(c.Context(), args[0], f, build.Alteration{
+				What: "sysprep", Job: wire.Job{Network: f.network, Trim: trim}, Operations: []op.Operation{&o},
+			})
+		},
+	}
+	f.add(c)
+	flags := c.Flags()
+	flags.BoolVar(&listOperations, "list-operations", false, "list the operations: name, * for those that are done by default, heading")
+	flags.StringSliceVar(&o.Operations, "operations", nil, "what is done, from the left: NAME, -NAME, defaults, -defaults, all, -all")
+	flags.StringSliceVar(&o.Enable, "enable", nil, "do exactly these operations")
+	flags.StringSliceVar(&o.RemoveUserAccounts, "remove-user-accounts", nil, "the accounts that user-account removes (default: all of people)")
+	flags.StringSliceVar(&o.KeepUserAccounts, "keep-user-accounts", nil, "accounts that user-account leaves")
+	flags.StringArrayVar(&scripts, "script", nil, "a script of this machine to be run in the guest")
+	flags.StringVar(&o.MachineID, "machine-id", "", "uninitialized: the clone's first boot is systemd's first boot")
+	flags.BoolVar(&trim, "trim", true, "give the free blocks back, so that nothing of what was deleted is left")
+	return c
+}
+
+// listSysprepOperations prints the table as virt-sysprep does: by name.
+func (a *app) listSysprepOperations() error {
+	list := slices.Clone(op.SysprepOperations)
+	slices.SortFunc(list, func(a, b op.SysprepOperation) int { return strings.Compare(a.Name, b.Name) })
+	w := tabwriter.NewWriter(a.Stdout, 0, 0, 1, ' ', 0)
+	for _, o := range list {
+		mark := " "
+		if o.Default {
+			mark = "*"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", o.Name, mark, o.Heading)
+	}
+	return w.Flush()
+}
+
+// wrong makes a usageError of what is wrong with an operation's arguments.
+func wrong(o op.Operation) error {
+	problems := o.Check()
+	if len(problems) == 0 {
+		return nil
+	}
+	var lines []string
+	for _, p := range problems {
+		line := p.Message
+		if p.Field != "" {
+			line = "--" + strings.ReplaceAll(p.Field, "_", "-") + ": " + line
+		}
+		if p.Hint != "" {
+			line += "; " + p.Hint
+		}
+		lines = append(lines, line)
+	}
+	return usageError{strings.Join(lines, "\n")}
+}
