@@ -186,24 +186,37 @@ func TestVHDXReadsAsQEMUDoes(t *testing.T) {
 	}
 }
 
-// With blocks of 256 MiB sixteen are a chunk, behind which a bitmap has an entry.
-func TestVHDXOfManyChunks(t *testing.T) {
+// With blocks of 256 MiB sixteen are a chunk of a VHDX, behind which a bitmap has an
+// entry; the tables of the others do not fit into one page.
+func TestFarApart(t *testing.T) {
 	peer.NeedTool(t, "qemu-img", "qemu-io")
-	path := filepath.Join(t.TempDir(), "x")
-	peer.Run(t, "qemu-img", "create", "-q", "-f", "vhdx", "-o", "block_size=256M", path, "40G")
-	var commands []string
-	for i := range 10 {
-		commands = append(commands, "-c", fmt.Sprintf("write -P %d %d 1M", i+1, int64(i)*4<<30+77<<20))
-	}
-	peer.Run(t, "qemu-io", append(append([]string{"-f", "vhdx"}, commands...), path)...)
-	image, err := Open(path, VHDX)
-	peer.Must(t, err)
-	defer image.Close()
-	for i := range 10 {
-		for off, want := range map[int64]byte{0: 0, 77 << 20: byte(i + 1), 78<<20 - 1: byte(i + 1), 78 << 20: 0} {
-			p := make([]byte, 1)
-			if _, err := image.ReadAt(p, int64(i)*4<<30+off); err != nil || p[0] != want {
-				t.Errorf("byte %d of the %dth 4 GiB: %d, %v, want %d", off, i, p[0], err, want)
+	for _, c := range []struct {
+		format  Format
+		options string
+		step    int64
+	}{
+		{QCOW2, "cluster_size=64k", 100 << 30}, {VMDK, "subformat=monolithicSparse", 100 << 30}, {VHDX, "block_size=256M", 4 << 30},
+		{VHDX, "block_size=1M", 20 << 30}, {VDI, "static=off", 100 << 30},
+	} {
+		path := filepath.Join(t.TempDir(), "x")
+		peer.Run(t, "qemu-img", "create", "-q", "-f", string(c.format), "-o", c.options, path, fmt.Sprint(10*c.step))
+		var commands []string
+		for i := range 10 {
+			commands = append(commands, "-c", fmt.Sprintf("write -P %d %d 1M", i+1, int64(i)*c.step+77<<20))
+		}
+		peer.Run(t, "qemu-io", append(append([]string{"-f", string(c.format)}, commands...), path)...)
+		image, err := Open(path, c.format)
+		peer.Must(t, err)
+		defer image.Close()
+		if image.Size() != 10*c.step {
+			t.Errorf("%s: %d bytes, want %d", c.format, image.Size(), 10*c.step)
+		}
+		for i := range 10 {
+			for off, want := range map[int64]byte{0: 0, 77 << 20: byte(i + 1), 78<<20 - 1: byte(i + 1), 78 << 20: 0} {
+				p := make([]byte, 1)
+				if _, err := image.ReadAt(p, int64(i)*c.step+off); err != nil || p[0] != want {
+					t.Errorf("%s: byte %d of part %d: %d, %v, want %d", c.format, off, i, p[0], err, want)
+				}
 			}
 		}
 	}

@@ -102,6 +102,9 @@ func discardRaw(ctx context.Context, path string, ranges []Range) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := lock(file); err != nil {
+		return err
+	}
 	for _, r := range split(ranges, maxDiscard) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -111,6 +114,20 @@ func discardRaw(ctx context.Context, path string, ranges []Range) (err error) {
 		}
 	}
 	return file.Sync()
+}
+
+// lock keeps QEMU away from an image until the file is closed. QEMU locks some of the
+// bytes from 100 on, by what it does with an image and what others may do.
+func lock(file *os.File) error {
+	all := unix.Flock_t{Type: unix.F_WRLCK, Start: 100, Len: 200}
+	err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &all)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return errors.New("another process has locked it: is a machine running on it?")
+	}
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	return nil
 }
 
 func punch(ctx context.Context, file *os.File, r Range) error {
@@ -210,6 +227,9 @@ func punchFree(ctx context.Context, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := lock(file); err != nil {
+		return err
+	}
 	stat, err := file.Stat()
 	if err != nil {
 		return err

@@ -15,6 +15,9 @@ func (q *qcow2) free(f func(Range) error) error {
 	perBlock := q.block * 8 >> order
 	var from int64 // where the clusters begin that are free up to here
 	used := func(start, end int64) error {
+		if from == 0 && start > 0 {
+			return corrupt("nothing refers to its header")
+		}
 		var err error
 		if start > from {
 			err = f(Range{from, start - from})
@@ -50,9 +53,6 @@ func (q *qcow2) free(f func(Range) error) error {
 				return err
 			}
 		}
-	}
-	if from == 0 {
-		return corrupt("nothing refers to its header")
 	}
 	return used(q.fileSize, q.fileSize)
 }
