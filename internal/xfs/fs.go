@@ -6,7 +6,10 @@ import "herdbook/internal/filesystem"
 type driver struct{ f *FS }
 
 func (d driver) About() filesystem.About {
-	return filesystem.About{Kind: "xfs", UUID: d.f.uuidText(), Label: d.f.label, Size: int64(d.f.blocks) * d.f.block}
+	return filesystem.About{
+		Kind: "xfs", UUID: d.f.uuidText(), Label: d.f.label,
+		Size: int64(d.f.blocks) * d.f.block, Used: int64(d.f.blocks-min(d.f.blocks, d.f.free)) * d.f.block,
+	}
 }
 
 func (d driver) Root() uint64 { return d.f.root }

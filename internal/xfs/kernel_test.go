@@ -269,6 +269,58 @@ func TestAFileOnTheRealtimeDeviceIsRefused(t *testing.T) {
 	}
 }
 
+// What is idle can be zeroed: the file system is as sound as before, what is in
+// use stays, and nothing is left in the log of what was deleted.
+func TestIdleRangesMeanNothing(t *testing.T) {
+	for _, options := range []string{"", "-l size=5M -i sparse=0 -m finobt=0,reflink=0,rmapbt=0", "-b size=1k -l size=20m,su=256k"} {
+		t.Run(strings.ReplaceAll(options, " ", "_"), func(t *testing.T) {
+			image := makeImage(t, options, "100M")
+			const deleted = "deleted-and-not-to-be-found-again"
+			for round := range 3 {
+				dir := mount(t, image)
+				for i := range 2000 {
+					name := filepath.Join(dir, fmt.Sprintf("%s-%d", deleted, i))
+					peer.Must(t, os.WriteFile(name, []byte(deleted), 0o644))
+					if i%100 == 0 {
+						peer.Must(t, syncfs(dir))
+					}
+				}
+				for i := range 2000 {
+					peer.Must(t, os.Remove(filepath.Join(dir, fmt.Sprintf("%s-%d", deleted, i))))
+				}
+				peer.Must(t, os.Mkdir(filepath.Join(dir, fmt.Sprint(round)), 0o755))
+				peer.Must(t, unix.Unmount(dir, 0))
+				before, err := os.ReadFile(image)
+				peer.Must(t, err)
+				after := bytes.Clone(before)
+				f := openImage(t, image)
+				peer.Must(t, f.IdleRanges(func(start, length int64) error {
+					clear(after[start:][:length])
+					return nil
+				}))
+				// A directory may hold what was deleted from it, and so the log alone is
+				// looked at, without the last record, which may be long.
+				logOf := func(image []byte) []byte {
+					p := bytes.Clone(image[f.log.start:][:f.log.size*logSector])
+					for at := f.log.last; at != f.log.head; at = f.log.after(at, 1) {
+						clear(p[at*logSector:][:logSector])
+					}
+					return p
+				}
+				if !bytes.Contains(logOf(before), []byte(deleted)) {
+					t.Fatal("nothing of it is in the log anyway")
+				}
+				if bytes.Contains(logOf(after), []byte(deleted)) {
+					t.Error("something of it is left in the log")
+				}
+				peer.Must(t, os.WriteFile(image, after, 0o600))
+				peer.Run(t, "xfs_repair", "-n", image)
+				compareWithKernel(t, openImage(t, image), mount(t, copyOf(t, image)))
+			}
+		})
+	}
+}
+
 // What newer versions of mkfs.xfs switch on is two bits of the superblock: with the
 // one, the kernel keeps in attributes of its own where a file has its names.
 func TestParentPointers(t *testing.T) {
@@ -547,6 +599,9 @@ func TestADirtyLogIsRefused(t *testing.T) {
 			f, err := tryImage(t, frozen)
 			if err != nil {
 				t.Fatalf("frozen: %v", err)
+			}
+			if err := f.IdleRanges(func(int64, int64) error { return nil }); !errors.Is(err, ErrDirty) {
+				t.Errorf("what is idle while it is frozen: %v", err)
 			}
 			peer.Must(t, unix.Unmount(dir, 0))
 			again := copyOf(t, frozen)

@@ -44,13 +44,22 @@ func (f *FS) checkLog() error {
 	if err != nil {
 		return err
 	}
+	f.log = logState{l, last.at, head, false}
 	if last.ops == 1 && l.after(last.data, last.sectors) == head {
 		p, err := l.sector(last.data)
-		if err != nil || p[9]&opUnmount != 0 {
+		f.log.unmounted = err == nil && p[9]&opUnmount != 0
+		if err != nil || f.log.unmounted {
 			return err
 		}
 	}
 	return l.checkCovered(last, head)
+}
+
+// logState is what was found of the log; all zero if it is empty.
+type logState struct {
+	*logReader
+	last, head uint64 // the last record's sector, and the one behind that record
+	unmounted  bool   // and not only frozen
 }
 
 // logReader reads the log's sectors by their numbers.

@@ -70,6 +70,7 @@ type FS struct {
 	version  uint16 // 4 or 5
 	block    int64  // bytes
 	blocks   uint64 // of the file system
+	free     uint64 // of those, as counted when it was unmounted
 	agBlocks uint64 // of an allocation group; the last may have fewer
 	agCount  uint64
 	sector   int64
@@ -81,6 +82,7 @@ type FS struct {
 	root      uint64
 	logStart  uint64 // block number as the format writes it
 	logBlocks uint64
+	log       logState
 
 	ftype    bool // names carry the type of what they name
 	roCompat uint32
@@ -209,6 +211,7 @@ func (f *FS) checkFeatures(s []byte) error {
 func (f *FS) readGeometry(s []byte, size int64) error {
 	be := binary.BigEndian
 	f.block, f.blocks = int64(be.Uint32(s[4:])), be.Uint64(s[8:])
+	f.free = be.Uint64(s[144:])
 	f.logStart, f.root, f.logBlocks = be.Uint64(s[48:]), be.Uint64(s[56:]), uint64(be.Uint32(s[96:]))
 	f.agBlocks, f.agCount = uint64(be.Uint32(s[84:])), uint64(be.Uint32(s[88:]))
 	f.inode = int64(be.Uint16(s[104:]))

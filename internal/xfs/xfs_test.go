@@ -114,12 +114,16 @@ func TestFreshImagesOfEverySize(t *testing.T) {
 // makes sure that what is not in it can be overwritten.
 func compareUsed(t *testing.T, f *FS, path string) {
 	t.Helper()
-	free := int64(0)
+	free, kept := int64(0), int64(0) // kept: for the trees of what is free
 	for ag := range f.agCount {
-		var n int64
-		_, err := fmt.Sscanf(peer.Run(t, "xfs_db", "-r", "-c", fmt.Sprintf("agf %d", ag), "-c", "print freeblks", path), "freeblks = %d", &n)
+		var n, list, trees int64
+		text := peer.Run(t, "xfs_db", "-r", "-c", fmt.Sprintf("agf %d", ag), "-c", "print freeblks flcount btreeblks", path)
+		_, err := fmt.Sscanf(text, "freeblks = %d\nflcount = %d\nbtreeblks = %d", &n, &list, &trees)
 		peer.Must(t, err)
-		free += n
+		free, kept = free+n, kept+list+trees
+	}
+	if f.Used != f.Size-(free+kept)*f.block {
+		t.Errorf("it says that %d bytes of %d are in use, xfs_db counts %d and %d free blocks", f.Used, f.Size, free, kept)
 	}
 	waste := filepath.Join(t.TempDir(), "waste")
 	peer.Run(t, "cp", "--sparse=always", path, waste)
