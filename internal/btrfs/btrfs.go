@@ -65,6 +65,7 @@ type volume struct {
 
 	sector, nodeSize int64 // bytes
 	total            int64 // bytes of the device that it spans
+	used             int64 // bytes, second copies not counted
 	fsid             [16]byte
 	nodeID           [16]byte // what its nodes repeat of it
 	label            string
@@ -148,7 +149,7 @@ func (v *volume) readSuper(s []byte, size int64) error {
 
 func (v *volume) readGeometry(s []byte, size int64) error {
 	le := binary.LittleEndian
-	sector, nodeSize, total := le.Uint32(s[0x90:]), le.Uint32(s[0x94:]), le.Uint64(s[0xD1:])
+	sector, nodeSize, total, used := le.Uint32(s[0x90:]), le.Uint32(s[0x94:]), le.Uint64(s[0xD1:]), le.Uint64(s[0x78:])
 	switch {
 	case sector < 4096 || sector > maxNodeSize || sector&(sector-1) != 0:
 		return corrupt("sectors of %d bytes", sector)
@@ -159,7 +160,7 @@ func (v *volume) readGeometry(s []byte, size int64) error {
 	case int64(total) > size:
 		return corrupt("it spans %d bytes, but the image has only %d: it was cut short", total, size)
 	}
-	v.sector, v.nodeSize, v.total = int64(sector), int64(nodeSize), int64(total)
+	v.sector, v.nodeSize, v.total, v.used = int64(sector), int64(nodeSize), int64(total), int64(min(used, total))
 	v.nodes = filesystem.NewCache[uint64, *node](int(8 << 20 / nodeSize))
 	v.inodes = filesystem.NewCache[uint64, *inode](4096)
 	v.unpacked = filesystem.NewCache[packed, []byte](16)

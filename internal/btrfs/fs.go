@@ -14,7 +14,7 @@ type driver struct {
 }
 
 func (d driver) About() filesystem.About {
-	return filesystem.About{Kind: "btrfs", UUID: d.v.uuid(), Label: d.v.label, Size: d.v.total}
+	return filesystem.About{Kind: "btrfs", UUID: d.v.uuid(), Label: d.v.label, Size: d.v.total, Used: d.v.used}
 }
 
 func (d driver) Root() uint64 { return d.root }

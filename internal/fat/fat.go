@@ -53,6 +53,7 @@ type FS struct {
 	data     int64  // where the first cluster lies
 	clusters uint32
 	size     int64 // bytes of the file system
+	used     int64 // bytes; 0 if they are not counted
 	serial   uint32
 	label    string
 
@@ -80,8 +81,30 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	if err := f.readLabel(boot); err != nil {
 		return nil, fmt.Errorf("read volume label: %w", err)
 	}
+	if err := f.countUsed(boot); err != nil {
+		return nil, fmt.Errorf("count clusters: %w", err)
+	}
 	f.FS = filesystem.New(driver{f})
 	return f, nil
+}
+
+// countUsed counts the clusters of small file systems; FAT32 has a count beside.
+func (f *FS) countUsed(boot []byte) error {
+	if f.bits < 32 {
+		return f.UsedRanges(func(_, length int64) error { f.used += length; return nil })
+	}
+	le := binary.LittleEndian
+	info, at := make([]byte, bootSize), int64(le.Uint16(boot[48:]))*int64(le.Uint16(boot[11:]))
+	if at == 0 || at >= f.tables[0] {
+		return nil
+	}
+	if err := f.readAt(info, at); err != nil {
+		return err
+	}
+	if free := le.Uint32(info[488:]); le.Uint32(info) == 0x41615252 && free <= f.clusters {
+		f.used = f.data + int64(f.clusters-free)*f.cluster
+	}
+	return nil
 }
 
 // plausible tells a FAT from the other things that end in 55 AA, as the kernel

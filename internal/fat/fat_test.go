@@ -193,6 +193,9 @@ func compareUsed(t *testing.T, f *FS, image string) {
 		used, last = used+length, start+length
 		return nil
 	}))
+	if f.Used != used {
+		t.Errorf("it says that %d bytes are used, but they are %d", f.Used, used)
+	}
 	if got := (used - f.data) / f.cluster; got != want {
 		t.Errorf("%d clusters are used, fsck.vfat counts %d", got, want)
 	}

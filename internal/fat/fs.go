@@ -13,7 +13,7 @@ import (
 type driver struct{ f *FS }
 
 func (d driver) About() filesystem.About {
-	return filesystem.About{Kind: "vfat", UUID: d.f.uuid(), Label: d.f.label, Size: d.f.size}
+	return filesystem.About{Kind: "vfat", UUID: d.f.uuid(), Label: d.f.label, Size: d.f.size, Used: d.f.used}
 }
 
 func (d driver) Root() uint64 { return rootInode }
