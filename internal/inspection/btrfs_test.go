@@ -27,8 +27,8 @@ func btrfsImage(t *testing.T, standard string, list ...subvolume) []byte {
 	peer.OwnMounts(t)
 	dir, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
 	peer.Run(t, "truncate", "-s", "64M", image)
-	peer.Run(t, "mkfs.btrfs", "-q", "--mixed", "-U", rootUUID, image)
-	peer.Run(t, "mount", "-t", "btrfs", "-o", "loop", image, dir) // by this thread, and so in its namespace
+	peer.Run(t, "mkfs.btrfs", "-q", "--mixed", "-L", "system", image) // two of one UUID would be one for the kernel
+	peer.Run(t, "mount", "-t", "btrfs", "-o", "loop", image, dir)     // by this thread, and so in its namespace
 	for _, s := range list {
 		at := filepath.Join(dir, s.path)
 		if s.path != "" {
@@ -51,7 +51,7 @@ func TestASystemOnBtrfs(t *testing.T) {
 		tree["home/"], tree[".snapshots/"] = "", ""
 		return tree
 	}
-	const at = "UUID=" + rootUUID
+	const at = "LABEL=system"
 	for name, c := range map[string]struct {
 		standard string
 		list     []subvolume
@@ -96,7 +96,7 @@ func TestASystemOnBtrfs(t *testing.T) {
 }
 
 func TestBtrfsWithoutASystem(t *testing.T) {
-	const at = "UUID=" + rootUUID
+	const at = "LABEL=system"
 	for want, list := range map[string][]subvolume{
 		"no operating system found: no ext2, ext3, ext4, XFS or btrfs file system has etc/os-release": {{"anything", debian("")}},
 		"etc/fstab wants " + at + " on /home: open subvolume \"nothing\": file does not exist":        {{"root", debian(at + " /home btrfs subvol=nothing 0 0\n")}},
