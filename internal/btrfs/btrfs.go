@@ -2,8 +2,8 @@
 // without mounting anything: subvolumes and snapshots, files with their holes and
 // compressed extents, links, owners, modes, times, extended attributes, device
 // nodes, and the map of used bytes. It never writes, and takes nothing in the image
-// on trust: every number is bounded before it is used, the checksums of all
-// metadata are verified, and what it does not know it refuses by name.
+// on trust: every number is bounded before it is used, the checksums of
+// metadata and data are verified, and what it does not know it refuses by name.
 //
 // The format is that of the btrfs developers' On-disk Format and of the Linux
 // kernel's include/uapi/linux/btrfs_tree.h. A log that was not replayed (an unclean
@@ -73,7 +73,7 @@ type volume struct {
 	sum              checksum
 	device           uint64
 	chunks           []chunk // by their logical address
-	roots            treeRoot
+	roots, sums      treeRoot
 	rootDir          uint64 // in the tree of roots
 
 	nodes    *filesystem.Cache[uint64, *node]
@@ -104,6 +104,10 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	}
 	if err := v.readChunks(super); err != nil {
 		return nil, fmt.Errorf("read chunk tree: %w", err)
+	}
+	var err error
+	if v.sums, err = v.treeRoot(sumTree); err != nil {
+		return nil, fmt.Errorf("find checksum tree: %w", err)
 	}
 	id, err := v.defaultSubvolume()
 	if err != nil {

@@ -116,6 +116,38 @@ func TestDuplicatesHelp(t *testing.T) {
 	}
 }
 
+// Data that are not what they were are an error, unless there is a second copy.
+func TestDamagedData(t *testing.T) {
+	for options, helped := range map[string]bool{"-d single": false, "-d dup": true, "--csum blake2 -d dup": true} {
+		path := filled(t, options)
+		n, err := openImage(t, path).Entry("large")
+		peer.Must(t, err)
+		stat, err := n.Stat()
+		peer.Must(t, err)
+		f := openImage(t, path)
+		inode, err := f.v.inode(stat.Ino)
+		peer.Must(t, err)
+		c, err := inode.content()
+		peer.Must(t, err)
+		at, err := f.v.chunkAt(c.extents[0].stored.at, 1)
+		peer.Must(t, err)
+		d := newDamaged(t, path)
+		d.patch(at.copies[0]+int64(c.extents[0].stored.at)-at.logical+10000, []byte("x"))
+		broken, err := Open(d, 256<<20)
+		peer.Must(t, err)
+		file, err := broken.OpenFile("large")
+		peer.Must(t, err)
+		p := make([]byte, 100)
+		if n, err := file.ReadAt(p, 4000); err != nil || string(p[:16]) != "0123456789abcdef" {
+			t.Errorf("%s: %d bytes before it: %v", options, n, err)
+		}
+		_, err = file.ReadAt(p, 10000-50)
+		if (err == nil) != helped || err != nil && !errors.Is(err, filesystem.ErrCorrupt) || strings.Contains(string(p), "x") {
+			t.Errorf("%s: %q, %v", options, p, err)
+		}
+	}
+}
+
 // damaged is an image of which some bytes are others, and what was read of it.
 type damaged struct {
 	file    *os.File

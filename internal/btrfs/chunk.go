@@ -121,17 +121,3 @@ func (v *volume) chunkAt(logical uint64, length int64) (chunk, error) {
 	}
 	return v.chunks[i], nil
 }
-
-// readData reads bytes at a logical address, from the first copy that can be read.
-func (v *volume) readData(p []byte, logical uint64) error {
-	c, err := v.chunkAt(logical, int64(len(p)))
-	if err != nil {
-		return err
-	}
-	for _, at := range c.copies {
-		if err = v.readAt(p, at+int64(logical)-c.logical); err == nil {
-			return nil
-		}
-	}
-	return err
-}

@@ -32,7 +32,8 @@ type packed struct {
 
 // unpack returns the whole of a compressed extent. It is kept, as most reads take
 // a part of it, and must not be changed.
-func (v *volume) unpack(e *extent) ([]byte, error) {
+func (c *content) unpack(e *extent) ([]byte, error) {
+	v := c.v
 	if e.inline != nil {
 		return v.decompress(e.stored, e.inline)
 	}
@@ -40,7 +41,7 @@ func (v *volume) unpack(e *extent) ([]byte, error) {
 		return p, nil
 	}
 	raw := make([]byte, e.stored.length)
-	if err := v.readData(raw, e.stored.at); err != nil {
+	if err := v.readData(raw, e.stored.at, c.summed); err != nil {
 		return nil, err
 	}
 	p, err := v.decompress(e.stored, raw)

@@ -15,6 +15,7 @@ const (
 	extentAllocated = 2 // and never written: zeros
 	inlineOffset    = 21
 	regularSize     = 53
+	maxPiece        = 1 << 20 // bytes that are read at once
 )
 
 // extent is a piece of a file.
@@ -33,10 +34,11 @@ type content struct {
 	v       *volume
 	extents []extent // in order; between them are holes
 	size    int64
+	summed  bool
 }
 
 func (n *inode) content() (*content, error) {
-	c := &content{v: n.t.v, size: n.Size}
+	c := &content{v: n.t.v, size: n.Size, summed: n.summed}
 	err := c.v.each(n.t.root, key{n.object, extentData, 0}, func(start uint64, p []byte) error {
 		e, err := c.v.parseExtent(start, p)
 		if err != nil {
@@ -85,6 +87,9 @@ func (v *volume) parseExtent(start uint64, p []byte) (extent, error) {
 	if disk == 0 || p[20] == extentAllocated {
 		e.stored.at = 0
 		return e, nil
+	}
+	if sector := uint64(v.sector); disk%sector != 0 || diskLength%sector != 0 {
+		return extent{}, corrupt("%d bytes at the logical address %d", diskLength, disk)
 	}
 	e.stored.at, e.stored.length = disk, int64(diskLength)
 	room := e.stored.ram
@@ -137,11 +142,11 @@ func (c *content) piece(p []byte, at int64) (int, error) {
 		return int(end - at), nil
 	}
 	e := &c.extents[i]
-	p = p[:min(int64(len(p)), e.end()-at)]
+	p = p[:min(int64(len(p)), e.end()-at, maxPiece)]
 	from := at - e.start + e.offset
 	switch {
 	case e.stored.how != packNone:
-		whole, err := c.v.unpack(e)
+		whole, err := c.unpack(e)
 		if err != nil {
 			return 0, err
 		}
@@ -149,7 +154,7 @@ func (c *content) piece(p []byte, at int64) (int, error) {
 	case e.inline != nil:
 		copy(p, e.inline[from:])
 	default:
-		if err := c.v.readData(p, e.stored.at+uint64(from)); err != nil {
+		if err := c.v.readData(p, e.stored.at+uint64(from), c.summed); err != nil {
 			return 0, err
 		}
 	}

@@ -20,6 +20,7 @@ const (
 type inode struct {
 	t      *tree
 	object uint64 // its number in the subvolume
+	summed bool   // its data have checksums
 	filesystem.Stat
 }
 
@@ -33,7 +34,7 @@ func (v *volume) inode(number uint64) (*inode, error) {
 	}
 	if t.empty {
 		stat := filesystem.Stat{Ino: number, Nlink: 1, Mode: filesystem.ModeDir | 0o755}
-		return &inode{t, object, stat}, nil
+		return &inode{t: t, object: object, Stat: stat}, nil
 	}
 	p, err := v.get(t.root, key{object, inodeItem, 0})
 	if err == nil && len(p) < inodeSize {
@@ -56,7 +57,7 @@ func parseInode(p []byte) *inode {
 	at := func(off int) time.Time {
 		return time.Unix(int64(le.Uint64(p[off:])), int64(le.Uint32(p[off+8:]))).UTC()
 	}
-	n := &inode{Stat: filesystem.Stat{
+	n := &inode{summed: !noSums(p), Stat: filesystem.Stat{
 		Size: int64(le.Uint64(p[16:])), Nlink: le.Uint32(p[40:]), UID: le.Uint32(p[44:]), GID: le.Uint32(p[48:]),
 		Mode: uint16(le.Uint32(p[52:])), Atime: at(112), Ctime: at(124), Mtime: at(136), Crtime: at(148),
 	}}

@@ -15,6 +15,7 @@ const (
 	dirItem      = 84
 	dirIndex     = 96
 	extentData   = 108
+	extentSum    = 128
 	rootItem     = 132
 	rootRef      = 156
 	extentItem   = 168
@@ -22,9 +23,11 @@ const (
 	chunkItem    = 228
 
 	extentTree  = 2
+	sumTree     = 7
 	topLevel    = 5   // the subvolume in which all others are
 	firstObject = 256 // the root directory of a subvolume
 	lastObject  = 1<<64 - 256
+	sumObject   = 1<<64 - 10
 	chunkObject = 256
 )
 
@@ -81,6 +84,11 @@ func (n *node) key(i int) key { return parseKey(n.entry(i)) }
 func (n *node) child(i int) treeRoot {
 	p, le := n.entry(i), binary.LittleEndian
 	return treeRoot{le.Uint64(p[keySize:]), n.level - 1, le.Uint64(p[keySize+8:])}
+}
+
+// search finds the first entry that is not before a key.
+func (n *node) search(k key) int {
+	return sort.Search(n.count, func(i int) bool { return n.key(i).compare(k) >= 0 })
 }
 
 // data is where an item of a leaf is.
@@ -188,7 +196,7 @@ func (s *scan) visit(at treeRoot, first *key) (more bool, err error) {
 	if first != nil && (n.count == 0 || n.key(0) != *first) {
 		return false, corrupt("the node at %d does not begin with the key %v", at.at, *first)
 	}
-	i := sort.Search(n.count, func(i int) bool { return n.key(i).compare(s.from) >= 0 })
+	i := n.search(s.from)
 	if n.level > 0 && i > 0 && (i == n.count || n.key(i) != s.from) {
 		i-- // what is looked for may be below the one before
 	}
