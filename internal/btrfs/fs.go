@@ -19,6 +19,12 @@ func (d driver) About() filesystem.About {
 
 func (d driver) Root() uint64 { return d.root }
 
+// IdleRanges implements filesystem.Idler: all subvolumes share what is free.
+func (d driver) IdleRanges(fn func(start, length int64) error) error {
+	f := &FS{v: d.v}
+	return filesystem.Between(d.v.total, f.UsedRanges, fn)
+}
+
 func (d driver) Inode(number uint64) (filesystem.Inode, error) {
 	n, err := d.v.inode(number)
 	if err != nil {

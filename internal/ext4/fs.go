@@ -16,6 +16,8 @@ func (d driver) About() filesystem.About {
 
 func (d driver) Root() uint64 { return rootInode }
 
+func (d driver) IdleRanges(fn func(start, length int64) error) error { return d.f.IdleRanges(fn) }
+
 func (d driver) Inode(number uint64) (filesystem.Inode, error) {
 	if number > 1<<32-1 {
 		return nil, corrupt("inode %d", number)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"sort"
+
+	"herdbook/internal/filesystem"
 )
 
 // run is a piece of a file that lies in one place.
@@ -221,4 +223,9 @@ func (f *FS) UsedRanges(fn func(start, length int64) error) error {
 		end = at + f.cluster
 	}
 	return fn(start, end-start)
+}
+
+// IdleRanges implements filesystem.Idler: the free clusters.
+func (f *FS) IdleRanges(fn func(start, length int64) error) error {
+	return filesystem.Between(f.Size, f.UsedRanges, fn)
 }

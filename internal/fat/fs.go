@@ -18,6 +18,8 @@ func (d driver) About() filesystem.About {
 
 func (d driver) Root() uint64 { return rootInode }
 
+func (d driver) IdleRanges(fn func(start, length int64) error) error { return d.f.IdleRanges(fn) }
+
 func (d driver) Inode(number uint64) (filesystem.Inode, error) {
 	if number == rootInode {
 		stat := filesystem.Stat{Ino: rootInode, Nlink: 1, Mode: filesystem.ModeDir | 0o755}

@@ -1,11 +1,24 @@
 package filesystem
 
+import "errors"
+
 // Idler is a reader that knows which bytes of its file system mean nothing.
 type Idler interface {
 	// IdleRanges calls fn for every run of bytes that may be zeroed without any
 	// loss, in no order: what is free, and what was journalled and written back.
 	// A file system that was not unmounted cleanly is an error.
 	IdleRanges(fn func(start, length int64) error) error
+}
+
+// ErrNotKnown says that the reader of a file system does not know what is idle.
+var ErrNotKnown = errors.New("what of the file system is idle is not known")
+
+// IdleRanges implements Idler with the driver, or returns ErrNotKnown.
+func (f *FS) IdleRanges(fn func(start, length int64) error) error {
+	if idler, ok := f.driver.(Idler); ok {
+		return idler.IdleRanges(fn)
+	}
+	return ErrNotKnown
 }
 
 // Between calls fn for what lies between the ranges that each reports, in order

@@ -14,6 +14,8 @@ func (d driver) About() filesystem.About {
 
 func (d driver) Root() uint64 { return d.f.root }
 
+func (d driver) IdleRanges(fn func(start, length int64) error) error { return d.f.IdleRanges(fn) }
+
 func (d driver) Inode(number uint64) (filesystem.Inode, error) {
 	n, err := d.f.readInode(number)
 	if err != nil {
