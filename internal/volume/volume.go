@@ -59,6 +59,7 @@ func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "key of %q", k.Volume)
 type Set struct {
 	Volumes []Volume // without those that only hold others
 	devices []mapper.Device
+	starts  map[int]int64 // of partitions by their numbers, in bytes
 }
 
 // Devices are the devices that must be made, in this order, for a kernel to get at
@@ -122,12 +123,13 @@ func cryptID(version int, uuid string) string {
 // is wrong with one volume stands in its Err.
 func Find(r io.ReaderAt, partitions []disk.Partition, keys []Key) (*Set, error) {
 	f := &finder{keys: keys, readers: map[mapper.Source]io.ReaderAt{}}
+	f.starts = map[int]int64{}
 	for _, p := range partitions {
 		if slices.Contains([]string{"0x05", "0x0f", "0x85"}, p.Type) {
 			continue // an extended one only holds others
 		}
 		source := mapper.Source{Partition: p.Number}
-		f.readers[source] = disk.Section(r, p)
+		f.readers[source], f.starts[p.Number] = disk.Section(r, p), p.Start
 		f.pending = append(f.pending, candidate{Volume: Volume{
 			Kind: Partition, Name: source.String(), Size: p.Size, Source: source, Partition: p, ReaderAt: f.readers[source],
 		}})
