@@ -1,21 +1,16 @@
 package ext4
 
 import (
-	"errors"
 	"fmt"
 
 	"herdbook/internal/filesystem"
 )
 
-// ErrDirty says that a file system was not unmounted cleanly: its journal is to
-// be written back first.
-var ErrDirty = errors.New("the file system was not unmounted cleanly")
-
 // IdleRanges implements filesystem.Idler: the free blocks, and those of the
 // journal but for its superblock.
 func (f *FS) IdleRanges(fn func(start, length int64) error) error {
 	if f.incompat&incompatRecover != 0 {
-		return ErrDirty
+		return filesystem.ErrDirty
 	}
 	if err := filesystem.Between(f.Size, f.UsedRanges, fn); err != nil {
 		return err
@@ -28,7 +23,7 @@ func (f *FS) IdleRanges(fn func(start, length int64) error) error {
 		return fmt.Errorf("read journal: %w", err)
 	}
 	if j.start != 0 {
-		return ErrDirty
+		return filesystem.ErrDirty
 	}
 	for _, e := range j.file.extents {
 		first := max(e.logical, uint64(j.first)) // what lies before is the superblock's

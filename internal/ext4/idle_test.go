@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"herdbook/internal/filesystem"
 	"herdbook/internal/peer"
 )
 
@@ -72,7 +73,7 @@ func TestADirtyFileSystemIsNotIdle(t *testing.T) {
 	cut := filepath.Join(t.TempDir(), "cut")
 	peer.Run(t, "cp", "--sparse=always", image, cut)
 	err = openImage(t, cut).IdleRanges(func(int64, int64) error { return errors.New("a range") })
-	if !errors.Is(err, ErrDirty) {
+	if !errors.Is(err, filesystem.ErrDirty) {
 		t.Error(err)
 	}
 	peer.Must(t, unix.Unmount(dir, 0))

@@ -10,6 +10,10 @@ type Idler interface {
 	IdleRanges(fn func(start, length int64) error) error
 }
 
+// ErrDirty is wrapped by the errors that say that a file system was not unmounted
+// cleanly, so that its journal is to be written back first.
+var ErrDirty = errors.New("the file system was not unmounted cleanly")
+
 // ErrNotKnown says that the reader of a file system does not know what is idle.
 var ErrNotKnown = errors.New("what of the file system is idle is not known")
 

@@ -48,6 +48,23 @@ func (p Piece) Change(ctx context.Context, work func(overlay string) (keep bool,
 	return p.finish(context.WithoutCancel(ctx), l)
 }
 
+// Alone calls work while nobody else uses the piece, for what may be done to its
+// file itself and is right at every moment.
+func (p Piece) Alone(ctx context.Context, work func() error) (err error) {
+	l, err := p.lock(exclusive)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.release()) }()
+	if err := p.finish(ctx, l); err != nil {
+		return err
+	}
+	if err := l.allowWriting(); err != nil {
+		return fmt.Errorf("lock disk image %s: %w", p.Path, err)
+	}
+	return work()
+}
+
 // finish writes into the piece what waits for it.
 func (p Piece) finish(ctx context.Context, l *lock) error {
 	if _, err := os.Lstat(p.redo()); errors.Is(err, os.ErrNotExist) {

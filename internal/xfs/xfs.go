@@ -28,7 +28,7 @@ var ErrNotXFS = errors.New("not an XFS file system")
 
 // ErrDirty is wrapped by the error of Open for a file system whose log holds
 // changes that have not been written to their places.
-var ErrDirty = errors.New("the file system was not unmounted cleanly; mount it once, which replays its log, and unmount it")
+var ErrDirty = fmt.Errorf("%w; mount it once, which replays its log, and unmount it", filesystem.ErrDirty)
 
 func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", filesystem.ErrCorrupt, fmt.Sprintf(format, args...))
