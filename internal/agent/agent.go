@@ -88,6 +88,11 @@ func inWorkshop(job wire.Job, g *wire.Guest) (result wire.Result, err error) {
 	if err != nil {
 		return result, err
 	}
+	made, err := makeDevices(device, job.Devices)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, made.remove()) }()
 	unmount, err := mountImage(device, job.Mounts)
 	if err != nil {
 		return result, err

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"herdbook/internal/mapper"
 	"herdbook/internal/wire"
 )
 
@@ -66,7 +66,8 @@ func loadModules() error {
 		if err != nil {
 			return fmt.Errorf("read module: %w", err)
 		}
-		if err := unix.InitModule(image, ""); err != nil && !errors.Is(err, unix.EEXIST) {
+		// ENODEV is of one for hardware that this machine does not have.
+		if err := unix.InitModule(image, ""); err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("load module %s: %w", filepath.Base(name), err)
 		}
 	}
@@ -162,10 +163,7 @@ func mountImage(device string, list []wire.Mount) (unmount func() error, err err
 		return errors.Join(errs...)
 	}
 	for _, m := range list {
-		source := device
-		if m.Partition > 0 {
-			source += strconv.Itoa(m.Partition)
-		}
+		source := node(device, mapper.Source{Partition: m.Partition, Device: m.Device})
 		target := filepath.Join(sysroot, m.Dir)
 		if err := os.MkdirAll(target, 0o755); err != nil {
 			return nil, errors.Join(fmt.Errorf("mount %s: %w", m.Dir, err), unmount())

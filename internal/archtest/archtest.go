@@ -48,18 +48,18 @@ var packages = map[string]place{
 
 	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "op"}},
 	"internal/guest":           {rank: 2, imports: []string{"event", "op"}},
-	"internal/inspection":      {rank: 2, imports: []string{"btrfs", "disk", "ext4", "fat", "filesystem", "xfs"}},
+	"internal/inspection":      {rank: 2, imports: []string{"btrfs", "disk", "ext4", "fat", "filesystem", "mapper", "volume", "xfs"}},
 	"internal/repo/publish":    {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
 	"internal/source":          {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
-	"internal/wire":            {rank: 2, imports: []string{"event", "op"}},
+	"internal/wire":            {rank: 2, imports: []string{"event", "mapper", "op"}},
 	"internal/guest/guesttest": {rank: 1, imports: []string{"peer"}}, // imported by tests only
 
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
-	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "op", "sysprep", "wire"}},
+	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "mapper", "op", "sysprep", "wire"}},
 	"internal/sysprep":       {rank: 3, imports: []string{"event", "guest", "op"}},
 	"internal/survey":        {rank: 3, pure: true, imports: []string{"disk", "filesystem", "inspection", "pkgdb"}},
 	"internal/target/docker": {rank: 3, imports: []string{"archive", "digest", "event", "filesystem", "inspection"}},
-	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "op", "wire"}},
+	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "mapper", "op", "volume", "wire"}},
 
 	"internal/comparison": {rank: 4, pure: true, imports: []string{"filesystem", "inspection", "pkgdb", "survey"}},
 

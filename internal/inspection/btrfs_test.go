@@ -60,21 +60,21 @@ func TestASystemOnBtrfs(t *testing.T) {
 		"fedora": {"", []subvolume{
 			{"root", mountable(at + " / btrfs subvol=root,compress=zstd:1 0 0\n" + at + " /home btrfs subvol=home,compress=zstd:1 0 0\n")},
 			{"home", map[string]string{"file": "at home"}},
-		}, []Mount{{1, "/", "btrfs", "subvol=root"}, {1, "/home", "btrfs", "subvol=home"}}},
+		}, []Mount{{1, "/", "btrfs", "subvol=root", ""}, {1, "/home", "btrfs", "subvol=home", ""}}},
 		"opensuse": {"@/.snapshots/1/snapshot", []subvolume{
 			{"@", nil}, {"@/home", map[string]string{"file": "at home"}}, {"@/.snapshots", map[string]string{"1/info.xml": "<snapshot/>"}},
 			{"@/.snapshots/1/snapshot", mountable(at + " / btrfs defaults 0 0\n" + at + " /home btrfs subvol=/@/home 0 0\n" + at + " /.snapshots btrfs subvol=/@/.snapshots 0 0\n")},
-		}, []Mount{{1, "/", "btrfs", ""}, {1, "/home", "btrfs", "subvol=/@/home"}, {1, "/.snapshots", "btrfs", "subvol=/@/.snapshots"}}},
+		}, []Mount{{1, "/", "btrfs", "", ""}, {1, "/home", "btrfs", "subvol=/@/home", ""}, {1, "/.snapshots", "btrfs", "subvol=/@/.snapshots", ""}}},
 		"debian, its fstab does not say": {"", []subvolume{
 			{"@rootfs", mountable(at + " / btrfs defaults 0 0\n" + at + " /home btrfs subvolid=257 0 0\n")}, {"home", map[string]string{"file": "at home"}},
-		}, []Mount{{1, "/", "btrfs", "subvol=@rootfs"}, {1, "/home", "btrfs", "subvolid=257"}}},
+		}, []Mount{{1, "/", "btrfs", "subvol=@rootfs", ""}, {1, "/home", "btrfs", "subvolid=257", ""}}},
 		"no subvolumes": {"", []subvolume{{"", debian(at + " / btrfs defaults 0 0\n")}, {"home", map[string]string{"file": "at home"}}},
-			[]Mount{{1, "/", "btrfs", ""}}},
+			[]Mount{{1, "/", "btrfs", "", ""}}},
 		"no fstab": {"", []subvolume{{"@", without(mountable(""), "etc/fstab", "home/")}, {"@/home", map[string]string{"file": "at home"}}},
-			[]Mount{{1, "/", "btrfs", "subvol=@"}}},
+			[]Mount{{1, "/", "btrfs", "subvol=@", ""}}},
 		"fstab knows better": {"", []subvolume{
 			{"root", mountable(at + " / btrfs subvol=other\n")}, {"other", debian("")}, {"other/home", map[string]string{"file": "at home"}},
-		}, []Mount{{1, "/", "btrfs", "subvol=other"}}},
+		}, []Mount{{1, "/", "btrfs", "subvol=other", ""}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := inspect(table(t, "gpt", partition{"type=linux", btrfsImage(t, c.standard, c.list...)}))

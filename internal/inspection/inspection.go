@@ -14,8 +14,9 @@ import (
 	"slices"
 	"strings"
 
-	"herdbook/internal/disk"
 	"herdbook/internal/filesystem"
+	"herdbook/internal/mapper"
+	"herdbook/internal/volume"
 )
 
 // System is an installed operating system on a disk.
@@ -24,6 +25,9 @@ type System struct {
 	Release      Release
 	Architecture string   // as Debian names it: amd64, arm64 …
 	Kernels      []Kernel // newest first
+	// Devices are those that a kernel must make before it can mount, in this order.
+	// They hold the keys of encrypted volumes.
+	Devices []mapper.Device
 
 	tree    *filesystem.FS
 	mounted []filesystem.Mounted
@@ -35,6 +39,7 @@ type Mount struct {
 	Dir       string `json:"dir"`       // absolute
 	Type      string `json:"type"`      // as for mount(8)
 	Options   string `json:"options,omitempty"`
+	Device    string `json:"device,omitempty"` // name of one of Devices; then there is no partition
 }
 
 // Release is what os-release says.
@@ -61,77 +66,92 @@ func (s *System) Tree() *filesystem.FS { return s.tree }
 // first. What a later one hides is still in an earlier one.
 func (s *System) FileSystems() []filesystem.Mounted { return s.mounted }
 
-// RootPartition is the number of the root's partition; 0 is the whole disk.
+// RootPartition is the number of the root's partition; 0 if it is the whole disk or
+// lies deeper than on a partition.
 func (s *System) RootPartition() int { return s.Mounts[0].Partition }
 
-// Disk inspects a disk of size bytes. It must hold exactly one system.
-func Disk(r io.ReaderAt, size int64) (*System, error) {
-	volumes, err := findVolumes(r, size)
+// Disk inspects a disk of size bytes. It must hold exactly one system. The keys
+// are for its encrypted volumes.
+func Disk(r io.ReaderAt, size int64, keys ...volume.Key) (*System, error) {
+	s, err := inspectDisk(r, size, keys)
 	if err != nil {
-		return nil, fmt.Errorf("inspect disk: %w", err)
-	}
-	root, err := findRoot(volumes)
-	if err != nil {
-		return nil, fmt.Errorf("inspect disk: %w", err)
-	}
-	s := &System{}
-	if err := s.mount(root, volumes); err != nil {
-		return nil, fmt.Errorf("inspect disk: %w", err)
-	}
-	if s.Release, err = readRelease(s.tree); err != nil {
-		return nil, fmt.Errorf("inspect disk: %w", err)
-	}
-	s.Architecture = architecture(s.tree)
-	if s.Kernels, err = kernels(s.tree); err != nil {
 		return nil, fmt.Errorf("inspect disk: %w", err)
 	}
 	return s, nil
 }
 
-func findVolumes(r io.ReaderAt, size int64) ([]volume, error) {
-	table, err := disk.ReadTable(r, size)
-	if errors.Is(err, disk.ErrNoTable) {
-		v, err := readVolume(r, disk.Partition{Size: size})
-		return []volume{v}, err
-	}
+func inspectDisk(r io.ReaderAt, size int64, keys []volume.Key) (*System, error) {
+	set, volumes, err := findFileSystems(r, size, keys)
 	if err != nil {
 		return nil, err
 	}
-	var volumes []volume
-	for _, p := range table.Partitions {
-		v, err := readVolume(r, p)
-		if err != nil {
-			return nil, fmt.Errorf("partition %d: %w", p.Number, err)
-		}
-		volumes = append(volumes, v)
+	root, at, err := findRoot(volumes)
+	if err != nil {
+		return nil, err
 	}
-	return volumes, nil
+	if err := nameDevices(set, volumes, root.fs); err != nil {
+		return nil, err
+	}
+	root.Volume = set.Volumes[at]
+	s := &System{}
+	if err := s.mount(root, volumes); err != nil {
+		return nil, err
+	}
+	var sources []mapper.Source
+	for _, m := range s.Mounts {
+		sources = append(sources, mapper.Source{Partition: m.Partition, Device: m.Device})
+	}
+	s.Devices = set.Devices(sources...)
+	if s.Release, err = readRelease(s.tree); err != nil {
+		return nil, err
+	}
+	s.Architecture = architecture(s.tree)
+	s.Kernels, err = kernels(s.tree)
+	return s, err
 }
 
-// findRoot finds the volume that holds an operating system.
-func findRoot(volumes []volume) (volume, error) {
-	var found []volume
+// findRoot finds the file system that is the root of a system, and the index of its
+// volume.
+func findRoot(volumes []fileSystem) (root fileSystem, at int, err error) {
+	var found []fileSystem
 	var others []string
-	for _, v := range volumes {
-		root, ok, err := v.root()
+	for i, v := range volumes {
+		r, ok, err := v.root()
 		switch {
 		case err != nil:
-			return volume{}, fmt.Errorf("partition %d: %w", v.partition.Number, err)
+			return fileSystem{}, 0, fmt.Errorf("%s: %w", v.Name, err)
 		case ok:
-			found = append(found, root)
+			found, at = append(found, r), i
+		case v.Err != nil:
+			others = append(others, fmt.Sprintf("%s: %v", v.Name, v.Err))
 		case v.fs == nil && v.kind != "" && v.kind != "swap":
-			others = append(others, fmt.Sprintf("partition %d is %s", v.partition.Number, v.kind))
+			others = append(others, fmt.Sprintf("%s is %s, which herdbook cannot read yet", v.Name, v.kind))
 		}
 	}
 	switch {
 	case len(found) == 1:
-		return found[0], nil
+		return found[0], at, nil
 	case len(found) > 1:
-		return volume{}, fmt.Errorf("it holds %d systems, on partitions %d and %d: herdbook works on one", len(found), found[0].partition.Number, found[1].partition.Number)
+		return fileSystem{}, 0, fmt.Errorf("it holds %d systems, on %s and %s: herdbook works on one", len(found), found[0].Name, found[1].Name)
 	case len(others) > 0:
-		return volume{}, fmt.Errorf("no %s file system holds a system; %s, which herdbook cannot read yet", readable(), strings.Join(others, ", "))
+		return fileSystem{}, 0, fmt.Errorf("no %s file system holds a system; %s", readable(), strings.Join(others, "; "))
 	}
-	return volume{}, fmt.Errorf("no operating system found: no %s file system has etc/os-release", readable())
+	return fileSystem{}, 0, fmt.Errorf("no operating system found: no %s file system has etc/os-release", readable())
+}
+
+// nameDevices gives encrypted volumes the names that the system's crypttab has for them.
+func nameDevices(set *volume.Set, volumes []fileSystem, root *filesystem.FS) error {
+	text, err := readText(root, "etc/crypttab")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for uuid, name := range parseCrypttab(text) {
+		set.Rename(uuid, name)
+	}
+	for i := range volumes {
+		volumes[i].Volume = set.Volumes[i]
+	}
+	return nil
 }
 
 func isRoot(f *filesystem.FS) bool {
@@ -141,8 +161,8 @@ func isRoot(f *filesystem.FS) bool {
 }
 
 // mount puts the volumes to where fstab wants them.
-func (s *System) mount(root volume, volumes []volume) error {
-	s.Mounts = []Mount{{root.partition.Number, "/", root.kind, root.options}}
+func (s *System) mount(root fileSystem, volumes []fileSystem) error {
+	s.Mounts = []Mount{{root.Source.Partition, "/", root.kind, root.options, root.Source.Device}}
 	s.mounted = []filesystem.Mounted{{Dir: ".", FS: root.fs}}
 	text, err := readText(root.fs, "etc/fstab")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -159,7 +179,9 @@ func (s *System) mount(root volume, volumes []volume) error {
 		case !ok && e.mayFail():
 			continue
 		case !ok:
-			return fmt.Errorf("etc/fstab wants %s on %s, which is not on this disk; mark it nofail if it is not needed", e.spec, e.dir)
+			return fmt.Errorf("etc/fstab wants %s on %s, which is not on this disk%s; mark it nofail if it is not needed", e.spec, e.dir, unknown(volumes))
+		case v.Err != nil:
+			return fmt.Errorf("etc/fstab wants %s on %s: %s: %w", e.spec, e.dir, v.Name, v.Err)
 		case v.fs == nil:
 			return fmt.Errorf("etc/fstab wants %s on %s, a file system (%s) that herdbook cannot mount yet", e.spec, e.dir, v.kind)
 		}
@@ -170,11 +192,22 @@ func (s *System) mount(root volume, volumes []volume) error {
 			s.Mounts[0].Options, s.mounted[0].FS = cmp.Or(e.mountOptions(), root.options), v.fs
 			continue
 		}
-		s.Mounts = append(s.Mounts, Mount{v.partition.Number, e.dir, v.kind, e.mountOptions()})
+		s.Mounts = append(s.Mounts, Mount{v.Source.Partition, e.dir, v.kind, e.mountOptions(), v.Source.Device})
 		s.mounted = append(s.mounted, filesystem.Mounted{Dir: strings.TrimPrefix(e.dir, "/"), FS: v.fs})
 	}
 	s.tree, err = filesystem.Join(s.mounted)
 	return err
+}
+
+// unknown tells of volumes that may hold what was not found.
+func unknown(volumes []fileSystem) string {
+	text := ""
+	for _, v := range volumes {
+		if v.Err != nil {
+			text += fmt.Sprintf(" (%s: %v)", v.Name, v.Err)
+		}
+	}
+	return text
 }
 
 // architecture looks at the header of a program that every system has.

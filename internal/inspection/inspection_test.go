@@ -203,35 +203,35 @@ func TestDiskFindsTheSystem(t *testing.T) {
 		disk []byte
 		want []Mount
 	}{
-		"whole disk": {root("/dev/vda / ext4 errors=remount-ro 0 1\n"), []Mount{{0, "/", "ext4", ""}}},
+		"whole disk": {root("/dev/vda / ext4 errors=remount-ro 0 1\n"), []Mount{{0, "/", "ext4", "", ""}}},
 		"xfs": {
 			table(t, "gpt", partition{"type=linux", xfsImage(t, merge(debian("UUID="+rootUUID+" / xfs defaults 0 0\nLABEL=boot /boot ext4 defaults 0 1\nLABEL=data /srv xfs nofail\n"), "srv/", ""), "-m", "uuid="+rootUUID)},
 				partition{"type=linux", ext4Image(t, below("boot/", debian("")), "-L", "boot")}, partition{"type=linux", xfsImage(t, nil, "-L", "data")}),
-			[]Mount{{1, "/", "xfs", ""}, {3, "/srv", "xfs", ""}, {2, "/boot", "ext4", ""}},
+			[]Mount{{1, "/", "xfs", "", ""}, {3, "/srv", "xfs", "", ""}, {2, "/boot", "ext4", "", ""}},
 		},
 		"gpt": {
 			table(t, "gpt", partition{"type=21686148-6449-6E6F-744E-656564454649", nil}, partition{"type=uefi", efi},
 				partition{"type=linux, uuid=" + partUUID, root("UUID=" + rootUUID + " / ext4 defaults 0 1\nUUID=ABCD-1234 /boot/efi vfat umask=0077,shortname=winnt 0 1\n")}),
-			[]Mount{{3, "/", "ext4", ""}, {2, "/boot/efi", "vfat", "umask=0077"}},
+			[]Mount{{3, "/", "ext4", "", ""}, {2, "/boot/efi", "vfat", "umask=0077", ""}},
 		},
 		"mbr": {
 			table(t, "dos", partition{"type=83, bootable", root("LABEL=root\\040disk / ext4 defaults 0 1\n/dev/vda2 /boot/efi vfat defaults\n")}, partition{"type=ef", efi}),
-			[]Mount{{1, "/", "ext4", ""}, {2, "/boot/efi", "vfat", ""}},
+			[]Mount{{1, "/", "ext4", "", ""}, {2, "/boot/efi", "vfat", "", ""}},
 		},
 		"logical partition": {
 			table(t, "dos", partition{"type=ef", efi}, partition{"type=extended", nil}, partition{"type=82", nil}, partition{"type=83", root("")}, partition{"type=83", nil}),
-			[]Mount{{6, "/", "ext4", ""}},
+			[]Mount{{6, "/", "ext4", "", ""}},
 		},
 		"gpt out of order": {
 			table(t, "gpt", partition{"type=linux, name=data", ext4Image(t, map[string]string{"x": ""})}, partition{"type=linux", root("PARTLABEL=data /srv ext4 defaults\nPARTUUID=" + partUUID + " /srv/deep ext4 nofail\n")}, partition{"type=linux, uuid=" + strings.ToUpper(partUUID), ext4Image(t, nil)}),
-			[]Mount{{2, "/", "ext4", ""}, {1, "/srv", "ext4", ""}, {3, "/srv/deep", "ext4", ""}},
+			[]Mount{{2, "/", "ext4", "", ""}, {1, "/srv", "ext4", "", ""}, {3, "/srv/deep", "ext4", "", ""}},
 		},
 		"own /usr": {
 			table(t, "gpt", partition{"type=linux", ext4Image(t, merge(without(debian("LABEL=usr /usr ext4 defaults\n"), "usr/lib/os-release", "usr/bin/sh", "usr/bin/dash", "usr/lib/modules/6.1.0-9-amd64/modules.dep", "usr/lib/modules/6.1.0-10-amd64/modules.dep"), "usr/", ""))},
 				partition{"type=linux", ext4Image(t, below("usr/", debian("")), "-L", "usr")}),
-			[]Mount{{1, "/", "ext4", ""}, {2, "/usr", "ext4", ""}},
+			[]Mount{{1, "/", "ext4", "", ""}, {2, "/usr", "ext4", "", ""}},
 		},
-		"no fstab": {ext4Image(t, without(debian(""), "etc/fstab")), []Mount{{0, "/", "ext4", ""}}},
+		"no fstab": {ext4Image(t, without(debian(""), "etc/fstab")), []Mount{{0, "/", "ext4", "", ""}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := inspect(c.disk)
@@ -267,7 +267,7 @@ func TestTreeJoinsFileSystems(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []Mount{{4, "/", "ext4", ""}, {3, "/srv", "ext4", ""}, {1, "/boot", "ext4", ""}, {2, "/srv/a/b", "ext4", ""}}; !cmp.Equal(s.Mounts, want) {
+	if want := []Mount{{4, "/", "ext4", "", ""}, {3, "/srv", "ext4", "", ""}, {1, "/boot", "ext4", "", ""}, {2, "/srv/a/b", "ext4", "", ""}}; !cmp.Equal(s.Mounts, want) {
 		t.Errorf("mounts %v, want %v", s.Mounts, want)
 	}
 	if want := []Kernel{{Version: "6.1.0-10-amd64", Image: "boot/vmlinuz-6.1.0-10-amd64"}}; !cmp.Equal(s.Kernels, want) {
@@ -333,16 +333,16 @@ func TestDiskRefuses(t *testing.T) {
 		"empty table":       {table(t, "gpt"), "no operating system found"},
 		"no root":           {table(t, "gpt", linux(map[string]string{"data": "x"})), "no ext2, ext3, ext4, XFS or btrfs file system has etc/os-release"},
 		"only os-release":   {ext4Image(t, map[string]string{"etc/os-release": release}), "no operating system found"},
-		"two roots":         {table(t, "gpt", linux(debian("")), partition{"type=swap", nil}, linux(debian(""))), "it holds 2 systems, on partitions 1 and 3: herdbook works on one"},
+		"two roots":         {table(t, "gpt", linux(debian("")), partition{"type=swap", nil}, linux(debian(""))), "it holds 2 systems, on partition 1 and partition 3: herdbook works on one"},
 		"broken xfs":        {table(t, "gpt", magic(0, "XFSB")), "partition 1: read superblock: "},
-		"luks and squashfs": {table(t, "gpt", magic(0, "LUKS\xba\xbe"), magic(0, "hsqs")), "partition 1 is LUKS, partition 2 is squashfs, which herdbook cannot read yet"},
+		"luks and squashfs": {table(t, "gpt", magic(0, "LUKS\xba\xbe"), magic(0, "hsqs")), "partition 1: LUKS header is corrupt: version 0; partition 2 is squashfs, which herdbook cannot read yet"},
 		"broken btrfs":      {table(t, "gpt", magic(0x10040, "_BHRfS_M")), "partition 1: read superblock: "},
-		"lvm":               {magic(512, "LABELONE").content, "partition 0 is LVM"},
+		"lvm":               {magic(512, "LABELONE\x07...............LVM2 001").content, "the whole disk: LVM metadata are corrupt: a label of sector"},
 		"swap is no hint":   {table(t, "gpt", magic(4086, "SWAPSPACE2")), "no ext2, ext3, ext4, XFS or btrfs file system has etc/os-release"},
 		"not there":         {ext4Image(t, debian("UUID="+bootUUID+" /boot ext4 defaults\n")), "etc/fstab wants UUID=" + bootUUID + " on /boot, which is not on this disk; mark it nofail if it is not needed"},
 		"second disk":       {table(t, "gpt", linux(debian("/dev/sdb1 /mnt auto defaults\n"))), "etc/fstab wants /dev/sdb1 on /mnt, which is not on this disk"},
 		"nothing's tag":     {table(t, "gpt", linux(debian("LABEL= /mnt ext4 defaults\n"))), "etc/fstab wants LABEL= on /mnt, which is not on this disk"},
-		"data on luks":      {table(t, "gpt", linux(debian("/dev/vda2 /srv ext4 defaults\n")), magic(0, "LUKS\xba\xbe")), "etc/fstab wants /dev/vda2 on /srv, a file system (LUKS) that herdbook cannot mount yet"},
+		"data on luks":      {table(t, "gpt", linux(debian("/dev/vda2 /srv ext4 defaults\n")), magic(0, "LUKS\xba\xbe")), "etc/fstab wants /dev/vda2 on /srv: partition 2: LUKS header is corrupt"},
 		"dangling release":  {ext4Image(t, without(debian(""), "usr/lib/os-release")), "there is no etc/os-release"},
 		"broken ext4":       {broken, "superblock"},
 		"broken data":       {table(t, "gpt", linux(debian("")), partition{"type=linux", broken}), "inspect disk: partition 2: "},

@@ -110,7 +110,7 @@ func (e fstabEntry) mountOptions() string {
 var kernelName = regexp.MustCompile(`^/dev/(?:[shv]da|xvda|nvme0n1p|mmcblk\d+p)(\d+)$`)
 
 // find finds the volume that an entry names.
-func (e fstabEntry) find(volumes []volume) (volume, bool) {
+func (e fstabEntry) find(volumes []fileSystem) (fileSystem, bool) {
 	spec := strings.Trim(e.spec, `"`)
 	for link, tag := range map[string]string{
 		"/dev/disk/by-uuid/": "UUID=", "/dev/disk/by-label/": "LABEL=",
@@ -123,7 +123,7 @@ func (e fstabEntry) find(volumes []volume) (volume, bool) {
 	tag, value, tagged := strings.Cut(spec, "=")
 	value = strings.Trim(value, `"`)
 	if tagged && value == "" {
-		return volume{}, false // it would be any volume that has none
+		return fileSystem{}, false // it would be any volume that has none
 	}
 	for _, v := range volumes {
 		match := false
@@ -133,18 +133,37 @@ func (e fstabEntry) find(volumes []volume) (volume, bool) {
 		case tagged && tag == "LABEL":
 			match = v.label == value
 		case tagged && tag == "PARTUUID":
-			match = strings.EqualFold(v.partition.ID, value)
+			match = strings.EqualFold(v.Partition.ID, value)
 		case tagged && tag == "PARTLABEL":
-			match = v.partition.Name == value
+			match = v.Partition.Name == value
 		default:
 			m := kernelName.FindStringSubmatch(spec)
-			match = m != nil && strconv.Itoa(v.partition.Number) == m[1]
+			match = m != nil && v.Source.Device == "" && strconv.Itoa(v.Partition.Number) == m[1]
+			path, below := strings.CutPrefix(spec, "/dev/")
+			match = match || below && slices.Contains(v.Paths, path)
 		}
 		if match {
 			return v, true
 		}
 	}
-	return volume{}, false
+	return fileSystem{}, false
+}
+
+// parseCrypttab reads the names of encrypted volumes, by UUID, out of crypttab(5).
+func parseCrypttab(text []byte) map[string]string {
+	names := map[string]string{}
+	for line := range bytes.Lines(text) {
+		fields := strings.Fields(string(line))
+		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		for _, prefix := range []string{"UUID=", "/dev/disk/by-uuid/"} {
+			if uuid, ok := strings.CutPrefix(fields[1], prefix); ok {
+				names[strings.ToLower(strings.Trim(uuid, `"`))] = unescape(fields[0])
+			}
+		}
+	}
+	return names
 }
 
 func readRelease(tree fs.FS) (Release, error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"herdbook/internal/disk"
+	"herdbook/internal/volume"
 )
 
 func TestParseFstab(t *testing.T) {
@@ -51,10 +52,10 @@ no end of line /x ext4`
 }
 
 func TestFstabFindsVolumes(t *testing.T) {
-	volumes := []volume{
-		{partition: disk.Partition{Number: 1, ID: "aaaa-01", Name: "ESP"}, kind: "vfat", uuid: "ABCD-1234"},
-		{partition: disk.Partition{Number: 2, ID: "aaaa-02"}, kind: "ext4", uuid: "1111", label: "root"},
-		{partition: disk.Partition{Number: 12, ID: "aaaa-0c", Name: "data set"}, kind: "ext4", uuid: "2222", label: "data=set"},
+	volumes := []fileSystem{
+		{Volume: volume.Volume{Partition: disk.Partition{Number: 1, ID: "aaaa-01", Name: "ESP"}}, kind: "vfat", uuid: "ABCD-1234"},
+		{Volume: volume.Volume{Partition: disk.Partition{Number: 2, ID: "aaaa-02"}}, kind: "ext4", uuid: "1111", label: "root"},
+		{Volume: volume.Volume{Partition: disk.Partition{Number: 12, ID: "aaaa-0c", Name: "data set"}}, kind: "ext4", uuid: "2222", label: "data=set"},
 	}
 	for spec, want := range map[string]int{
 		"UUID=1111": 2, "UUID=abcd-1234": 1, `UUID="2222"`: 12, "LABEL=root": 2, "LABEL=data=set": 12, "LABEL=ROOT": 0, "PARTUUID=AAAA-0C": 12,
@@ -67,8 +68,8 @@ func TestFstabFindsVolumes(t *testing.T) {
 		"UUID=": 0, "LABEL=": 0, `LABEL=""`: 0, "PARTLABEL=": 0, "PARTUUID=": 0, "/dev/disk/by-label/": 0, "": 0, "=": 0, "=x": 0, "ID=1": 0, "uuid=1111": 0,
 	} {
 		v, ok := fstabEntry{spec: spec}.find(volumes)
-		if ok != (want != 0) || v.partition.Number != want {
-			t.Errorf("%q: partition %d, %v, want %d", spec, v.partition.Number, ok, want)
+		if ok != (want != 0) || v.Partition.Number != want {
+			t.Errorf("%q: partition %d, %v, want %d", spec, v.Partition.Number, ok, want)
 		}
 	}
 }
@@ -97,7 +98,7 @@ func FuzzParseFstab(f *testing.F) {
 	for _, seed := range []string{"UUID=x / ext4 defaults 0 1\n", "LABEL=a\\040b /c\\011 vfat umask=0077,\\054", "/dev/vda1 /..//../x ext4", "\\ \\0 \\00 \\000", "\xff /\xff\x00 \xff"} {
 		f.Add([]byte(seed))
 	}
-	volumes := []volume{{partition: disk.Partition{Number: 1}}, {partition: disk.Partition{Number: 2, ID: "i", Name: "n"}, uuid: "u", label: "l"}}
+	volumes := []fileSystem{{Volume: volume.Volume{Partition: disk.Partition{Number: 1}}}, {Volume: volume.Volume{Partition: disk.Partition{Number: 2, ID: "i", Name: "n"}}, uuid: "u", label: "l"}}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, e := range parseFstab(text) {
 			if !path.IsAbs(e.dir) || path.Clean(e.dir) != e.dir {
@@ -106,7 +107,7 @@ func FuzzParseFstab(f *testing.F) {
 			if strings.ContainsAny(e.mountOptions(), " ") && !strings.ContainsAny(strings.Join(e.options, ""), " ") {
 				t.Errorf("%q has options %q", text, e.mountOptions())
 			}
-			if v, ok := e.find(volumes); ok && v.partition.Number == 0 {
+			if v, ok := e.find(volumes); ok && v.Partition.Number == 0 {
 				t.Errorf("%q found nothing", text)
 			}
 		}

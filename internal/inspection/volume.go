@@ -2,6 +2,7 @@ package inspection
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"strconv"
@@ -12,56 +13,82 @@ import (
 	"herdbook/internal/ext4"
 	"herdbook/internal/fat"
 	"herdbook/internal/filesystem"
+	"herdbook/internal/volume"
 	"herdbook/internal/xfs"
 )
 
-// volume is one file system on the disk.
-type volume struct {
-	partition disk.Partition
-	fs        *filesystem.FS // nil if it cannot be read here
-	kind      string         // as for mount(8), or a description of what cannot be mounted
-	uuid      string
-	label     string
-	btrfs     *btrfs.FS // the same, if it has subvolumes to choose from
-	options   string    // of the mount that shows fs; "" if the default does
+// fileSystem is what a volume of the disk holds.
+type fileSystem struct {
+	volume.Volume
+	fs      *filesystem.FS // nil if it cannot be read here
+	kind    string         // as for mount(8), or a description of what cannot be mounted
+	uuid    string
+	label   string
+	btrfs   *btrfs.FS // the same, if it has subvolumes to choose from
+	options string    // of the mount that shows fs; "" if the default does
+}
+
+// findFileSystems looks at every volume of a disk, and keeps their order.
+func findFileSystems(r io.ReaderAt, size int64, keys []volume.Key) (*volume.Set, []fileSystem, error) {
+	partitions := []disk.Partition{{Size: size}}
+	table, err := disk.ReadTable(r, size)
+	switch {
+	case err == nil:
+		partitions = table.Partitions
+	case !errors.Is(err, disk.ErrNoTable):
+		return nil, nil, err
+	}
+	set, err := volume.Find(r, partitions, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	var list []fileSystem
+	for _, v := range set.Volumes {
+		f, err := readVolume(v)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", v.Name, err)
+		}
+		list = append(list, f)
+	}
+	return set, list, nil
 }
 
 // reader is a reader of one kind of file system.
 type reader struct {
 	names []string // of the file systems that can hold a system, for messages
-	open  func(r io.ReaderAt, size int64) (volume, error)
+	open  func(r io.ReaderAt, size int64) (fileSystem, error)
 	not   error // of open: it is another one
 }
 
 // readers are tried in this order.
 var readers = []reader{
-	{[]string{"ext2", "ext3", "ext4"}, func(r io.ReaderAt, size int64) (volume, error) {
+	{[]string{"ext2", "ext3", "ext4"}, func(r io.ReaderAt, size int64) (fileSystem, error) {
 		f, err := ext4.Open(r, size)
 		if err != nil {
-			return volume{}, err
+			return fileSystem{}, err
 		}
-		return volume{fs: f.FS}, nil
+		return fileSystem{fs: f.FS}, nil
 	}, ext4.ErrNotExt},
-	{[]string{"XFS"}, func(r io.ReaderAt, size int64) (volume, error) {
+	{[]string{"XFS"}, func(r io.ReaderAt, size int64) (fileSystem, error) {
 		f, err := xfs.Open(r, size)
 		if err != nil {
-			return volume{}, err
+			return fileSystem{}, err
 		}
-		return volume{fs: f.FS}, nil
+		return fileSystem{fs: f.FS}, nil
 	}, xfs.ErrNotXFS},
-	{[]string{"btrfs"}, func(r io.ReaderAt, size int64) (volume, error) {
+	{[]string{"btrfs"}, func(r io.ReaderAt, size int64) (fileSystem, error) {
 		f, err := btrfs.Open(r, size)
 		if err != nil {
-			return volume{}, err
+			return fileSystem{}, err
 		}
-		return volume{fs: f.FS, btrfs: f}, nil
+		return fileSystem{fs: f.FS, btrfs: f}, nil
 	}, btrfs.ErrNotBtrfs},
-	{nil, func(r io.ReaderAt, size int64) (volume, error) {
+	{nil, func(r io.ReaderAt, size int64) (fileSystem, error) {
 		f, err := fat.Open(r, size)
 		if err != nil {
-			return volume{}, err
+			return fileSystem{}, err
 		}
-		return volume{fs: f.FS}, nil
+		return fileSystem{fs: f.FS}, nil
 	}, fat.ErrNotFAT},
 }
 
@@ -75,20 +102,22 @@ func readable() string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-func readVolume(r io.ReaderAt, p disk.Partition) (volume, error) {
-	section := disk.Section(r, p)
+func readVolume(of volume.Volume) (fileSystem, error) {
+	if of.Err != nil {
+		return fileSystem{Volume: of}, nil
+	}
 	for _, reader := range readers {
-		v, err := reader.open(section, p.Size)
+		v, err := reader.open(of, of.Size)
 		if errors.Is(err, reader.not) {
 			continue
 		}
-		v.partition = p
+		v.Volume = of
 		if err == nil {
 			v.kind, v.uuid, v.label = v.fs.Kind, v.fs.UUID, v.fs.Label
 		}
 		return v, err
 	}
-	return volume{partition: p, kind: foreign(section)}, nil
+	return fileSystem{Volume: of, kind: foreign(of)}, nil
 }
 
 // rootSubvolumes are those in which installers put the root, where the default
@@ -96,7 +125,7 @@ func readVolume(r io.ReaderAt, p disk.Partition) (volume, error) {
 var rootSubvolumes = []string{"root", "@", "@rootfs", "@/.snapshots/1/snapshot"}
 
 // root finds the root of a system on a volume; false if there is none.
-func (v volume) root() (volume, bool, error) {
+func (v fileSystem) root() (fileSystem, bool, error) {
 	if v.fs == nil || isRoot(v.fs) || v.btrfs == nil {
 		return v, v.fs != nil && isRoot(v.fs), nil
 	}
@@ -116,7 +145,7 @@ func (v volume) root() (volume, bool, error) {
 }
 
 // mounted is what a mount with options shows of a volume.
-func (v volume) mounted(options []string) (volume, error) {
+func (v fileSystem) mounted(options []string) (fileSystem, error) {
 	if v.btrfs == nil {
 		return v, nil
 	}
@@ -155,8 +184,7 @@ func foreign(r io.ReaderAt) string {
 		at          int
 		magic, name string
 	}{
-		{0, "LUKS\xba\xbe", "LUKS"},
-		{512, "LABELONE", "LVM"}, {4086, "SWAPSPACE2", "swap"}, {0, "hsqs", "squashfs"},
+		{4086, "SWAPSPACE2", "swap"}, {0, "hsqs", "squashfs"},
 	} {
 		if m.at+len(m.magic) <= len(head) && string(head[m.at:m.at+len(m.magic)]) == m.magic {
 			return m.name

@@ -43,9 +43,10 @@ type Partition struct {
 
 // FileSystem is one of those that the system has in its tree.
 type FileSystem struct {
-	Partition int    `json:"partition"` // 0 is the whole disk
-	Dir       string `json:"dir"`       // absolute
-	Kind      string `json:"kind"`      // as for mount(8)
+	Partition int    `json:"partition"`        // 0 is the whole disk
+	Device    string `json:"device,omitempty"` // below /dev/mapper, of a file system that is deeper than on a partition
+	Dir       string `json:"dir"`              // absolute
+	Kind      string `json:"kind"`             // as for mount(8)
 	UUID      string `json:"uuid,omitempty"`
 	Label     string `json:"label,omitempty"`
 	Size      int64  `json:"size,omitempty"` // bytes; 0 where it cannot be read here
@@ -136,7 +137,7 @@ func Look(system *inspection.System) (*System, error) {
 func fileSystems(system *inspection.System) []FileSystem {
 	var list []FileSystem
 	for _, m := range system.Mounts {
-		f := FileSystem{Partition: m.Partition, Dir: m.Dir, Kind: m.Type}
+		f := FileSystem{Partition: m.Partition, Device: m.Device, Dir: m.Dir, Kind: m.Type}
 		for _, mounted := range system.FileSystems() {
 			if "/"+mounted.Dir == m.Dir || mounted.Dir == "." && m.Dir == "/" {
 				about := mounted.FS.About

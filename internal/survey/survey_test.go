@@ -31,8 +31,8 @@ func sample() *Survey {
 			{3, 2047 << 20, 1 << 20, "01234567-89AB-CDEF-0123-456789ABCDEF", "", "", "", true},
 		},
 		FileSystems: []FileSystem{
-			{2, "/", "ext4", "8a1b2c3d-0000-4000-8000-000000000001", "root", 1919 << 20, 1234 << 20},
-			{1, "/boot/efi", "vfat", "", "", 0, 0},
+			{2, "", "/", "ext4", "8a1b2c3d-0000-4000-8000-000000000001", "root", 1919 << 20, 1234 << 20},
+			{1, "", "/boot/efi", "vfat", "", "", 0, 0},
 		},
 		System: System{
 			Release: inspection.Release{ID: "debian", VersionID: "12", PrettyName: "Debian GNU/Linux 12 (bookworm)"}, Architecture: "amd64", Hostname: "web",
@@ -154,7 +154,7 @@ func TestTake(t *testing.T) {
 	want := &Survey{
 		Image:       Image{"x", disk.Raw, 4 << 20, "mbr", "0x1234"},
 		Partitions:  []Partition{{1, 512, 1024, "0x83", "Linux", "", "", true}},
-		FileSystems: []FileSystem{{0, "/", "ext4", "11111111-2222-3333-4444-555555555555", "r", 4 << 20, used}},
+		FileSystems: []FileSystem{{0, "", "/", "ext4", "11111111-2222-3333-4444-555555555555", "r", 4 << 20, used}},
 		System: System{
 			Release: inspection.Release{ID: "debian", PrettyName: "Test 1"}, Hostname: "box.example.org",
 			Fstab:     []FstabLine{{"LABEL=r", "/", "ext4", "ro,noatime"}, {"none", "/tmp", "tmpfs", ""}},

@@ -123,9 +123,12 @@ func (s *Survey) fileSystems(b *strings.Builder) {
 		if f.Partition > 0 {
 			where = strconv.Itoa(f.Partition)
 		}
+		if f.Device != "" {
+			where = f.Device
+		}
 		rows = append(rows, []string{right(where, 3), f.Dir, f.Kind, size, f.UUID, f.Label})
 	}
-	table(b, "File systems: partition, place, kind, bytes in use, UUID, label", rows)
+	table(b, "File systems: partition or device, place, kind, bytes in use, UUID, label", rows)
 }
 
 func (s *System) mounts(b *strings.Builder) {

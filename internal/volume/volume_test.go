@@ -197,18 +197,6 @@ func TestGroupsThatAreNotWhole(t *testing.T) {
 
 const passphrase = "a key"
 
-// encrypt has cryptsetup encrypt a file, which grows by 16 MiB for that.
-func encrypt(t testing.TB, file string) {
-	t.Helper()
-	peer.NeedTool(t, "cryptsetup")
-	key := filepath.Join(t.TempDir(), "key")
-	stat, err := os.Stat(file)
-	peer.Must(t, err)
-	peer.Must(t, errors.Join(os.WriteFile(key, []byte(passphrase), 0o600), os.Truncate(file, stat.Size()+16<<20)))
-	peer.Run(t, "cryptsetup", "reencrypt", "-q", "--encrypt", "--type", "luks2", "--reduce-device-size", "16M", "--key-file", key,
-		"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", file)
-}
-
 func TestLogicalVolumesOnLUKS(t *testing.T) {
 	l := peer.NewLVM(t, 24<<20)
 	l.Run("pvcreate", l.Loops[0])
@@ -217,9 +205,8 @@ func TestLogicalVolumesOnLUKS(t *testing.T) {
 	withExt4(t, l.Files[0], extent, 8<<20, "deep inside\n")
 	file := filepath.Join(t.TempDir(), "encrypted")
 	peer.Must(t, os.WriteFile(file, read(t, l.Files[0]), 0o600))
-	encrypt(t, file)
+	uuid := peer.Encrypt(t, file, passphrase)
 	image := read(t, file)
-	uuid := strings.TrimSpace(peer.Run(t, "cryptsetup", "luksUUID", file))
 
 	s := find(t, []Key{{Passphrase: []byte("another")}, {Volume: strings.ToUpper(uuid), Passphrase: []byte(passphrase)}}, image)
 	want(t, describe(s), "logical volume vg/root 8388608 [vg/root mapper/vg-root]: deep inside\n")

@@ -8,6 +8,7 @@
 package wire
 
 import (
+	"herdbook/internal/mapper"
 	"herdbook/internal/op"
 )
 
@@ -29,14 +30,15 @@ const ShellPhase = "shell"
 // Job is what the agent must do. It holds secrets in clear and must never be
 // logged.
 type Job struct {
-	Mounts     []Mount       `json:"mounts,omitempty"` // the root first; for the workshop
-	Network    bool          `json:"network,omitempty"`
-	Files      bool          `json:"files,omitempty"` // there is a FilesDisk
-	Operations []op.Envelope `json:"operations,omitempty"`
-	Trim       bool          `json:"trim,omitempty"`  // give free blocks back at the end
-	Shell      bool          `json:"shell,omitempty"` // an interactive shell on the console
-	Test       *Test         `json:"test,omitempty"`  // for the booted machine
-	Redact     []string      `json:"redact,omitempty"`
+	Devices    []mapper.Device `json:"devices,omitempty"` // to be made of the RootDisk, in this order, before all else
+	Mounts     []Mount         `json:"mounts,omitempty"`  // the root first; for the workshop
+	Network    bool            `json:"network,omitempty"`
+	Files      bool            `json:"files,omitempty"` // there is a FilesDisk
+	Operations []op.Envelope   `json:"operations,omitempty"`
+	Trim       bool            `json:"trim,omitempty"`  // give free blocks back at the end
+	Shell      bool            `json:"shell,omitempty"` // an interactive shell on the console
+	Test       *Test           `json:"test,omitempty"`  // for the booted machine
+	Redact     []string        `json:"redact,omitempty"`
 }
 
 // Mount is a file system of the RootDisk.
@@ -45,6 +47,7 @@ type Mount struct {
 	Dir       string `json:"dir"`
 	Type      string `json:"type"`
 	Options   string `json:"options,omitempty"`
+	Device    string `json:"device,omitempty"` // name of one of Devices; then there is no partition
 }
 
 // Test is what is asked of a booted machine.

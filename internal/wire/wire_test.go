@@ -80,7 +80,7 @@ func TestConversation(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent()) // the beat ends with the result
 	enabled := true
 	job := Job{
-		Mounts: []Mount{{3, "/", "ext4", ""}, {2, "/boot/efi", "vfat", "umask=0077"}}, Network: true, Files: true, Trim: true,
+		Mounts: []Mount{{3, "/", "ext4", "", ""}, {2, "/boot/efi", "vfat", "umask=0077", ""}}, Network: true, Files: true, Trim: true,
 		Operations: []op.Envelope{{Operation: &op.Run{Script: "echo é\n", Environment: map[string]op.Secret{"T": {Value: "hunter2", Name: "T"}}}}, {Operation: &op.Service{Name: "ssh", Enabled: &enabled}}},
 		Test:       &Test{Commands: []Command{{"uptime", "uptime"}}}, Redact: []string{"hunter2"},
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"herdbook/internal/inspection"
+	"herdbook/internal/mapper"
 )
 
 //go:embed all:embedded
@@ -86,6 +87,8 @@ func Build(s *inspection.System, agent []byte, network bool) (Parts, error) {
 	if network {
 		needed = append(needed, "virtio_net")
 	}
+	layers, ciphers := layerModules(s.Devices)
+	needed, useful = append(needed, layers...), append(useful, ciphers...)
 	m, err := readModules(s.Tree(), path.Join("lib/modules", kernel.Version))
 	if err != nil {
 		return Parts{}, fmt.Errorf("read the modules of kernel %s: %w", kernel.Version, err)
@@ -99,6 +102,25 @@ func Build(s *inspection.System, agent []byte, network bool) (Parts, error) {
 		return Parts{}, fmt.Errorf("make the workshop's initramfs: %w", err)
 	}
 	return Parts{image, initramfs, kernel.Version}, nil
+}
+
+// layerModules are the modules that devices of the image need, and those that they
+// may need besides: the kernel asks for ciphers by name, and each has several,
+// in modules that were split and joined over time.
+func layerModules(devices []mapper.Device) (required, optional []string) {
+	for _, d := range devices {
+		required = append(required, "dm_mod")
+		for _, t := range d.Table {
+			switch t.Type {
+			case mapper.Mirror:
+				required = append(required, "dm_mirror")
+			case mapper.Crypted:
+				required = append(required, "dm_crypt")
+				optional = append(optional, "aes_generic", "aesni_intel", "sha256_generic", "sha256_ssse3", "sha256", "ecb", "cbc", "xts", "essiv")
+			}
+		}
+	}
+	return required, optional
 }
 
 // modules are those of one kernel in a guest.

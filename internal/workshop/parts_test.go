@@ -21,6 +21,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"herdbook/internal/inspection"
+	"herdbook/internal/mapper"
 	"herdbook/internal/peer"
 )
 
@@ -442,4 +443,21 @@ func modprobe(t *testing.T, version, name string) []string {
 		}
 	}
 	return list
+}
+
+func TestLayersNeedTheirModules(t *testing.T) {
+	crypt := mapper.Device{Table: []mapper.Target{{Type: mapper.Crypted, Crypt: &mapper.Crypt{}}}}
+	mirror := mapper.Device{Table: []mapper.Target{{Type: mapper.Mirror}, {Type: mapper.Linear}}}
+	linear := mapper.Device{Table: []mapper.Target{{Type: mapper.Linear}, {Type: mapper.Striped}}}
+	for want, devices := range map[string][]mapper.Device{
+		"": nil, "dm_mod": {linear}, "dm_mod dm_mirror dm_mod": {mirror, linear}, "dm_mod dm_crypt": {crypt},
+	} {
+		needed, useful := layerModules(devices)
+		if got := strings.Join(needed, " "); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if slices.Contains(useful, "xts") != strings.Contains(want, "crypt") {
+			t.Errorf("%q: ciphers %q", want, useful)
+		}
+	}
 }

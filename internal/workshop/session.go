@@ -15,16 +15,19 @@ import (
 	"herdbook/internal/event"
 	"herdbook/internal/inspection"
 	"herdbook/internal/machine"
+	"herdbook/internal/mapper"
 	"herdbook/internal/op"
+	"herdbook/internal/volume"
 	"herdbook/internal/wire"
 )
 
 // Session is one run of a machine on one disk.
 type Session struct {
-	Disk    string   // path of the qcow2 image; it is written to
-	Job     wire.Job // Mounts and Redact are filled in
-	Files   string   // path of a tar for copy; "" for none
-	Scratch string   // directory for what the machine boots
+	Disk    string       // path of the qcow2 image; it is written to
+	Keys    []volume.Key // of its encrypted volumes
+	Job     wire.Job     // Devices, Mounts and Redact are filled in
+	Files   string       // path of a tar for copy; "" for none
+	Scratch string       // directory for what the machine boots
 	Timeout time.Duration
 
 	Agent       []byte
@@ -67,6 +70,7 @@ func Run(ctx context.Context, s Session) (wire.Result, error) {
 	if err != nil {
 		return wire.Result{}, fmt.Errorf("workshop: %w", err)
 	}
+	s.Job.Devices = system.Devices
 	for _, m := range system.Mounts {
 		s.Job.Mounts = append(s.Job.Mounts, wire.Mount(m))
 	}
@@ -112,7 +116,7 @@ func (s Session) parts() (Parts, *inspection.System, error) {
 		return Parts{}, nil, err
 	}
 	defer image.Close()
-	system, err := inspection.Disk(image, image.Size())
+	system, err := inspection.Disk(image, image.Size(), s.Keys...)
 	if err != nil {
 		return Parts{}, nil, err
 	}
@@ -141,7 +145,7 @@ func (s Session) run(ctx context.Context, spec machine.Spec) (result wire.Result
 	for _, o := range s.Job.Operations {
 		operations = append(operations, o.Operation)
 	}
-	s.Job.Redact = op.Secrets(operations...)
+	s.Job.Redact = append(op.Secrets(operations...), mapper.Keys(s.Job.Devices)...)
 	s.Sink.Emit(event.Event{Kind: event.Phase, Text: "boot"})
 	m, err := machine.Start(ctx, spec, s.Sink)
 	if err != nil {

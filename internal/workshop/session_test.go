@@ -1,6 +1,7 @@
 package workshop
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 	"herdbook/internal/machine"
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
+	"herdbook/internal/volume"
 	"herdbook/internal/wire"
 )
 
@@ -97,9 +99,10 @@ func (g guest) write(t *testing.T, name, content string) {
 
 // part is a partition of a test's disk.
 type part struct {
-	mib    int
-	format string // mke2fs options, "vfat", "xfs" or "btrfs"
-	tree   string // below the guest; "" for an empty file system
+	mib     int
+	format  string // mke2fs options, "vfat", "xfs" or "btrfs"
+	tree    string // below the guest; "" for an empty file system
+	content []byte // instead of a file system
 }
 
 // mib is where the first partition begins, and the grain of all.
@@ -129,14 +132,19 @@ func makeDisk(t *testing.T, label string, parts ...part) string {
 		}
 	}
 	for _, p := range parts {
-		switch p.format {
-		case "vfat":
+		switch {
+		case p.content != nil:
+			f, err := os.OpenFile(raw, os.O_WRONLY, 0)
+			peer.Must(t, err)
+			_, err = f.WriteAt(p.content, int64(at)*mib)
+			peer.Must(t, errors.Join(err, f.Close()))
+		case p.format == "vfat":
 			alone := raw + ".vfat"
 			peer.Run(t, "mkfs.vfat", "-C", "-i", "CAFE0001", alone, fmt.Sprint(p.mib*1024))
 			peer.Run(t, "dd", "status=none", "conv=notrunc", "bs=1M", "if="+alone, "of="+raw, fmt.Sprintf("seek=%d", at))
-		case "xfs":
+		case p.format == "xfs":
 			peer.Run(t, "dd", "status=none", "conv=notrunc,sparse", "bs=1M", "if="+xfsOf(t, p), "of="+raw, fmt.Sprintf("seek=%d", at))
-		case "btrfs":
+		case p.format == "btrfs":
 			peer.Run(t, "dd", "status=none", "conv=notrunc,sparse", "bs=1M", "if="+btrfsOf(t, p), "of="+raw, fmt.Sprintf("seek=%d", at))
 		default:
 			args := append(strings.Fields(p.format), "-q", "-F", "-E", fmt.Sprintf("offset=%d", at*mib))
@@ -202,7 +210,7 @@ func hostSees(t *testing.T, path, name string) {
 }
 
 // work runs a script in the workshop and returns what it said.
-func work(t *testing.T, disk, script string) string {
+func work(t *testing.T, disk, script string, keys ...volume.Key) string {
 	t.Helper()
 	agent, err := Agent()
 	peer.Must(t, err)
@@ -211,7 +219,7 @@ func work(t *testing.T, disk, script string) string {
 	var mu sync.Mutex
 	var said strings.Builder
 	_, err = Run(t.Context(), Session{
-		Disk: disk, Scratch: t.TempDir(), Agent: agent, Accelerator: verdict.Accelerator, Memory: 512, CPUs: 1, Timeout: 5 * time.Minute,
+		Disk: disk, Keys: keys, Scratch: t.TempDir(), Agent: agent, Accelerator: verdict.Accelerator, Memory: 512, CPUs: 1, Timeout: 5 * time.Minute,
 		Job: wire.Job{Operations: []op.Envelope{{Operation: &op.Run{Script: script}}}},
 		Sink: func(e event.Event) {
 			if e.Kind == event.Log {
@@ -269,12 +277,12 @@ func TestVMLayouts(t *testing.T) {
 				if c.esp {
 					peer.Must(t, os.Mkdir(filepath.Join(tree, "efi"), 0o755))
 				}
-				parts = append(parts, part{64, c.boot, tree})
+				parts = append(parts, part{mib: 64, format: c.boot, tree: tree})
 			}
 			if c.esp {
 				parts = append(parts, part{mib: 40, format: "vfat"})
 			}
-			parts = append(parts, part{500, c.root, g.dir})
+			parts = append(parts, part{mib: 500, format: c.root, tree: g.dir})
 			disk := makeDisk(t, c.label, parts...)
 			said := work(t, disk, "#!/bin/sh\ncat /proc/mounts\ntest -e /boot/vmlinuz-$(uname -r)\ntouch /boot/here /home/here\n")
 			for _, want := range c.want {
