@@ -54,8 +54,8 @@ func sameAsQEMU(t *testing.T, path string, format Format) {
 	if image.Size() != int64(len(want)) {
 		t.Fatalf("%s: %d bytes, want %d", format, image.Size(), len(want))
 	}
-	got, err := io.ReadAll(io.NewSectionReader(image, 0, image.Size()))
-	peer.Must(t, err)
+	got := make([]byte, len(want))
+	peer.Must(t, readFull(image, got, 0))
 	if !bytes.Equal(got, want) {
 		t.Fatalf("%s: read in order: other bytes than QEMU's", format)
 	}
@@ -77,11 +77,11 @@ func sameAsQEMU(t *testing.T, path string, format Format) {
 }
 
 // sizes are those of disks, of which only the first is a whole number of blocks.
-var sizes = []int64{8 << 20, 7<<20 + 5*512, 33<<20 - 512}
+var sizes = []int64{8 << 20, 7<<20 + 5*512}
 
 func TestVMDKReadsAsQEMUDoes(t *testing.T) {
 	peer.NeedTool(t, "qemu-img", "qemu-io")
-	for _, size := range sizes {
+	for _, size := range append(sizes, 33<<20-512) { // the last has two grain tables
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
 			for _, options := range []string{"subformat=monolithicSparse", "subformat=monolithicSparse,zeroed_grain=on"} {
