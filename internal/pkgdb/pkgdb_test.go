@@ -165,6 +165,41 @@ func TestDpkgAgrees(t *testing.T) {
 	}
 }
 
+// What an interrupted dpkg had noted counts, for dpkg-query as for ours.
+func TestUpdatesOfDpkg(t *testing.T) {
+	peer.NeedTool(t, "dpkg-query")
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"status": status + "\n\n", "available": "", "info/format": "1\n", "updates/tmp.i": "Package: not\n",
+		"updates/0000": "Package: zlib1g\nStatus: install ok unpacked\nArchitecture: amd64\nMulti-Arch: same\nVersion: 1:1.3\nInstalled-Size: 170\nDescription: newer\n",
+		"updates/0001": "Package: half\nStatus: deinstall ok not-installed\nArchitecture: all\n",
+		"updates/0002": "Package: new\nStatus: install ok installed\nArchitecture: all\nVersion: 3\nDescription: new\n",
+	} {
+		p := filepath.Join(dir, "var/lib/dpkg", name)
+		peer.Must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		peer.Must(t, os.WriteFile(p, []byte(text), 0o644))
+	}
+	found, err := Read(os.DirFS(dir))
+	peer.Must(t, err)
+	var got strings.Builder
+	for _, p := range found[0].Packages {
+		fmt.Fprintln(&got, p.Name, p.Version, p.Architecture)
+	}
+	var want []string
+	// Without what it warns of: fields that no package of ours needs.
+	out, err := exec.Command("dpkg-query", "--admindir="+dir+"/var/lib/dpkg", "-W", "-f", `${db:Status-Status} ${Package} ${Version} ${Architecture}\n`).Output()
+	peer.Must(t, err)
+	for line := range strings.Lines(string(out)) {
+		if state, rest, _ := strings.Cut(line, " "); state != "not-installed" && state != "config-files" {
+			want = append(want, rest)
+		}
+	}
+	slices.Sort(want)
+	if diff := gocmp.Diff(strings.Join(want, ""), got.String()); diff != "" || len(want) != 2 {
+		t.Errorf("(-dpkg +got)\n%s", diff)
+	}
+}
+
 // only is the part of a tree that a test is about.
 type only struct {
 	fs.FS

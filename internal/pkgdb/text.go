@@ -43,10 +43,46 @@ func eachLine(tree fs.FS, name string, fn func(line string) error) (err error) {
 	}
 }
 
-// readStatus reads dpkg's status file (deb822, dpkg(1)): one stanza per package that
-// dpkg knows of, there or not.
+// stanza is what dpkg says of one package.
+type stanza struct {
+	Package
+	state string // installed, config-files …; "" if it does not say
+}
+
+// readStatus reads dpkg's status file (deb822, dpkg(1)), one stanza per package that
+// dpkg knows of, there or not; and what stands in updates beside it, which counts
+// instead: files with numbers for names, of a dpkg that was interrupted.
 func readStatus(tree fs.FS, name string, add adder) error {
-	return stanzas(tree, name, "", add)
+	names := []string{name}
+	updates, err := fs.ReadDir(tree, path.Join(path.Dir(name), "updates"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range updates { // in the order of their numbers, which have leading zeros
+		if strings.Trim(e.Name(), "0123456789") == "" {
+			names = append(names, path.Join(path.Dir(name), "updates", e.Name()))
+		}
+	}
+	known := map[[2]string]stanza{}
+	for _, name := range names {
+		if err := stanzas(tree, name, func(s stanza) error {
+			if known[[2]string{s.Name, s.Architecture}] = s; len(known) > maxPackages {
+				return fmt.Errorf("it has more than %d packages", maxPackages)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	for _, s := range known {
+		if s.state == "" || s.state == "not-installed" || s.state == "config-files" {
+			continue
+		}
+		if err := add(s.Package); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readStatusDir reads status.d, where images without dpkg have one stanza per file
@@ -60,24 +96,23 @@ func readStatusDir(tree fs.FS, name string, add adder) error {
 		if e.IsDir() || strings.HasSuffix(e.Name(), ".md5sums") {
 			continue
 		}
-		if err := stanzas(tree, path.Join(name, e.Name()), "installed", add); err != nil {
+		if err := stanzas(tree, path.Join(name, e.Name()), func(s stanza) error { return add(s.Package) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// stanzas adds the packages of a file; state is that of a stanza which does not say.
-func stanzas(tree fs.FS, name, state string, add adder) error {
-	var p Package
-	now := state
+// stanzas calls fn for each of a file.
+func stanzas(tree fs.FS, name string, fn func(stanza) error) error {
+	var s stanza
 	flush := func() error {
-		done, was := p, now
-		p, now = Package{}, state
-		if done == (Package{}) || was == "" || was == "not-installed" || was == "config-files" {
+		done := s
+		s = stanza{}
+		if done == (stanza{}) {
 			return nil
 		}
-		return add(done)
+		return fn(done)
 	}
 	err := eachLine(tree, name, func(line string) error {
 		if strings.TrimSpace(line) == "" {
@@ -90,18 +125,18 @@ func stanzas(tree fs.FS, name, state string, add adder) error {
 		value = strings.TrimSpace(value)
 		switch strings.ToLower(key) {
 		case "package":
-			p.Name = value
+			s.Name = value
 		case "version":
-			p.Version = value
+			s.Version = value
 		case "architecture":
-			p.Architecture = value
+			s.Architecture = value
 		case "installed-size":
-			p.Size = number(value, 1024)
+			s.Size = number(value, 1024)
 		case "description":
-			p.Summary = value
+			s.Summary = value
 		case "status": // what is wanted, whether it is in order, its state
 			if words := strings.Fields(value); len(words) == 3 {
-				now = words[2]
+				s.state = words[2]
 			}
 		}
 		return nil
