@@ -29,8 +29,9 @@ type System struct {
 	// They hold the keys of encrypted volumes.
 	Devices []mapper.Device
 
-	tree    *filesystem.FS
-	mounted []filesystem.Mounted
+	hibernated bool
+	tree       *filesystem.FS
+	mounted    []filesystem.Mounted
 }
 
 // Mount is one file system of the disk and where it belongs.
@@ -66,6 +67,15 @@ func (s *System) Tree() *filesystem.FS { return s.tree }
 // first. What a later one hides is still in an earlier one.
 func (s *System) FileSystems() []filesystem.Mounted { return s.mounted }
 
+// Quiet returns ErrHibernated for a system that sleeps; to change what it has mounted
+// would break it.
+func (s *System) Quiet() error {
+	if s.hibernated {
+		return ErrHibernated
+	}
+	return nil
+}
+
 // RootPartition is the number of the root's partition; 0 if it is the whole disk or
 // lies deeper than on a partition.
 func (s *System) RootPartition() int { return s.Mounts[0].Partition }
@@ -93,7 +103,7 @@ func inspectDisk(r io.ReaderAt, size int64, keys []volume.Key) (*System, error) 
 		return nil, err
 	}
 	root.Volume = set.Volumes[at]
-	s := &System{}
+	s := &System{hibernated: slices.ContainsFunc(volumes, func(v fileSystem) bool { return v.kind == hibernated })}
 	if err := s.mount(root, volumes); err != nil {
 		return nil, err
 	}

@@ -172,6 +172,10 @@ func (v fileSystem) mounted(options []string) (fileSystem, error) {
 	return v, nil
 }
 
+// hibernated is the kind of swap that holds a system's memory, by the kernel's
+// signature or that of uswsusp.
+const hibernated = "hibernated swap"
+
 // foreign names what cannot be read here, by its magic.
 func foreign(r io.ReaderAt) string {
 	head := make([]byte, 68<<10)
@@ -184,7 +188,7 @@ func foreign(r io.ReaderAt) string {
 		at          int
 		magic, name string
 	}{
-		{4086, "SWAPSPACE2", "swap"}, {0, "hsqs", "squashfs"},
+		{4086, "SWAPSPACE2", "swap"}, {4086, "S1SUSPEND", hibernated}, {4086, "ULSUSPEND", hibernated}, {0, "hsqs", "squashfs"},
 	} {
 		if m.at+len(m.magic) <= len(head) && string(head[m.at:m.at+len(m.magic)]) == m.magic {
 			return m.name

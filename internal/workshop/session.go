@@ -117,6 +117,9 @@ func (s Session) parts() (Parts, *inspection.System, error) {
 	}
 	defer image.Close()
 	system, err := inspection.Disk(image, image.Size(), s.Keys...)
+	if err == nil {
+		err = system.Quiet()
+	}
 	if err != nil {
 		return Parts{}, nil, err
 	}
