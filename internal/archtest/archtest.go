@@ -67,7 +67,7 @@ var packages = map[string]place{
 
 	"internal/build": {rank: 5, imports: []string{
 		"bootstrap", "cacher", "definition", "digest", "disk", "event", "inspection", "install", "iso", "machine", "op", "plan",
-		"program", "source", "store", "tree", "unpack", "wire", "workshop",
+		"program", "source", "store", "tree", "unpack", "volume", "wire", "workshop",
 	}},
 	"internal/delivery": {rank: 5, imports: []string{
 		"definition", "digest", "disk", "event", "inspection", "repo", "repo/publish", "signed", "store", "target/docker",
@@ -75,7 +75,7 @@ var packages = map[string]place{
 
 	"internal/cli": {rank: 6, imports: []string{
 		"archive", "bootstrap", "build", "comparison", "customize", "definition", "delivery", "digest", "disk", "event", "filesystem", "inspection", "machine", "op",
-		"pin", "plan", "program", "signed", "source", "store", "survey", "wire", "workpiece", "workshop",
+		"pin", "plan", "program", "signed", "source", "store", "survey", "wire", "volume", "workpiece", "workshop",
 	}},
 
 	"test/installer": {rank: 7}, // tests only: the real Debian installer

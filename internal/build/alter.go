@@ -9,16 +9,18 @@ import (
 	"herdbook/internal/event"
 	"herdbook/internal/op"
 	"herdbook/internal/plan"
+	"herdbook/internal/volume"
 	"herdbook/internal/wire"
 	"herdbook/internal/workshop"
 )
 
 // Alteration is work on the quiet disk of an image that is in no store.
 type Alteration struct {
-	Disk    string // path of the qcow2 image that is written to
-	Scratch string // directory for what the machine boots
-	Name    string // of the image, for people
-	What    string // is done to it, such as "sysprep"
+	Disk    string       // path of the qcow2 image that is written to
+	Scratch string       // directory for what the machine boots
+	Keys    []volume.Key // of its encrypted volumes
+	Name    string       // of the image, for people
+	What    string       // is done to it, such as "sysprep"
 
 	Job        wire.Job // but for its Operations
 	Operations []op.Operation
@@ -52,7 +54,7 @@ func (r *run) alter(ctx context.Context, a Alteration, sink event.Sink) (wire.Re
 	if a.Timeout > 0 {
 		session.Timeout = a.Timeout
 	}
-	session.Job = a.Job
+	session.Job, session.Keys = a.Job, a.Keys
 	if err := equip(&session, a.Operations, a.Inputs); err != nil {
 		return wire.Result{}, err
 	}

@@ -26,7 +26,7 @@ func (a *app) catCommand() *cobra.Command {
 			})
 		},
 	}
-	f.add(c)
+	f.add(a, c)
 	return c
 }
 

@@ -27,8 +27,8 @@ type changeFlags struct {
 	timeout time.Duration
 }
 
-func (f *changeFlags) add(c *cobra.Command) {
-	f.pieceFlags.add(c)
+func (f *changeFlags) add(a *app, c *cobra.Command) {
+	f.pieceFlags.add(a, c)
 	flags := c.Flags()
 	flags.BoolVarP(&f.dryRun, "dry-run", "n", false, "change nothing, and list every file that would change")
 	flags.BoolVar(&f.network, "network", false, "give what runs in the guest QEMU's user network")
@@ -43,6 +43,9 @@ func (a *app) change(ctx context.Context, path string, f changeFlags, work build
 	}
 	piece, err := f.find(path)
 	if err != nil {
+		return err
+	}
+	if work.Keys, err = readKeys(f.selectors, f.lookupEnv); err != nil {
 		return err
 	}
 	work.Name, work.Timeout = filepath.Base(path), f.timeout

@@ -47,7 +47,7 @@ func (a *app) customizeCommand() *cobra.Command {
 			return nil
 		},
 	}
-	f.add(c)
+	f.add(a, c)
 	c.Flags().BoolVar(&trim, "trim", false, "give the free blocks back at the end")
 	addCustomizeFlags(c, options)
 	return c

@@ -37,7 +37,7 @@ func (a *app) diffCommand() *cobra.Command {
 			})
 		},
 	}
-	f.add(c)
+	f.add(a, c)
 	c.Flags().BoolVar(&asJSON, "json", false, "all of it as JSON")
 	return c
 }

@@ -51,7 +51,7 @@ func (a *app) getKernelCommand() *cobra.Command {
 			})
 		},
 	}
-	f.add(c)
+	f.add(a, c)
 	c.Flags().StringVarP(&dir, "output", "o", ".", "directory to write to")
 	c.Flags().StringVar(&prefix, "prefix", "", "begin the names with PREFIX-")
 	c.Flags().BoolVar(&unversioned, "unversioned-names", false, "leave the version out of the names")

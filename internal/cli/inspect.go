@@ -34,7 +34,7 @@ func (a *app) inspectCommand() *cobra.Command {
 			return err
 		},
 	}
-	f.add(c)
+	f.add(a, c)
 	c.Flags().BoolVar(&asJSON, "json", false, "all of it as JSON")
 	c.Flags().BoolVar(&packages, "packages", false, "list every package")
 	return c

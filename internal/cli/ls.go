@@ -45,7 +45,7 @@ func (a *app) lsCommand() *cobra.Command {
 			})
 		},
 	}
-	f.add(c)
+	f.add(a, c)
 	c.Flags().BoolVarP(&long, "long", "l", false, "with mode, links, owner and group by number, size, time and a link's target")
 	c.Flags().BoolVarP(&recursive, "recursive", "R", false, "all that is below, each by its path from there")
 	return c

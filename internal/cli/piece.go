@@ -15,11 +15,15 @@ import (
 
 // pieceFlags are those of every command that takes a disk image by its path.
 type pieceFlags struct {
-	format  string
-	backing bool
+	format    string
+	backing   bool
+	selectors []string // of keys
+	lookupEnv func(string) (string, bool)
 }
 
-func (f *pieceFlags) add(c *cobra.Command) {
+func (f *pieceFlags) add(a *app, c *cobra.Command) {
+	f.lookupEnv = a.LookupEnv
+	c.Flags().StringArrayVar(&f.selectors, "key", nil, keyUsage)
 	c.Flags().StringVar(&f.format, "format", "", "format of the image: raw, qcow2, vmdk, vhdx or vdi (default: what its first bytes prove)")
 	c.Flags().BoolVar(&f.backing, "backing-files", false, "let a qcow2 image stand on other files, which it names: only for images of your own")
 }
@@ -53,7 +57,11 @@ func (f *pieceFlags) look(path string, fn func(*inspection.System) error) (err e
 
 // system finds the system on a disk.
 func (f *pieceFlags) system(image *disk.Image) (*inspection.System, error) {
-	return inspection.Disk(image, image.Size())
+	keys, err := readKeys(f.selectors, f.lookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	return inspection.Disk(image, image.Size(), keys...)
 }
 
 // inGuest is a path of a guest as package filesystem wants it.

@@ -52,7 +52,7 @@ func (a *app) sysprepCommand() *cobra.Command {
 			})
 		},
 	}
-	f.add(c)
+	f.add(a, c)
 	flags := c.Flags()
 	flags.BoolVar(&listOperations, "list-operations", false, "list the operations: name, * for those that are done by default, heading")
 	flags.StringSliceVar(&o.Operations, "operations", nil, "what is done, from the left: NAME, -NAME, defaults, -defaults, all, -all")

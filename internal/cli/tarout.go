@@ -44,7 +44,7 @@ func (a *app) tarOutCommand() *cobra.Command {
 			})
 		},
 	}
-	f.add(c)
+	f.add(a, c)
 	return c
 }
 
