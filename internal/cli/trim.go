@@ -29,7 +29,7 @@ func (a *app) trimCommand() *cobra.Command {
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error { return a.trim(c.Context(), args[0], f) },
 	}
-	f.add(c)
+	f.add(a, c)
 	return c
 }
 
@@ -70,7 +70,11 @@ func (f *pieceFlags) idle(piece workpiece.Piece) (idle inspection.Idle, err erro
 		return idle, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	return inspection.FindIdle(r, r.Size())
+	keys, err := readKeys(f.selectors, f.lookupEnv)
+	if err != nil {
+		return idle, err
+	}
+	return inspection.FindIdle(r, r.Size(), keys...)
 }
 
 // discard zeroes ranges of an image, and proves it. At every moment the image is
