@@ -61,12 +61,26 @@ func Args(s Spec) []string {
 	for i, d := range s.Disks {
 		args = append(args, diskArgs(i, d, s)...)
 	}
-	args = append(args, "-nic", "none")
-	if s.Network {
-		// Without its ROM the firmware does not try to boot from the network.
-		args = append(args, "-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile=")
+	if s.UUID != "" {
+		args = append(args, "-uuid", s.UUID)
 	}
-	return args
+	return append(args, network(s)...)
+}
+
+func network(s Spec) []string {
+	args := []string{"-nic", "none"}
+	if !s.Network {
+		return args
+	}
+	// Without its ROM the firmware does not try to boot from the network.
+	netdev, device := "user,id=net0", "virtio-net-pci,netdev=net0,romfile="
+	if s.Alone {
+		netdev += ",restrict=on"
+	}
+	if s.MAC != "" {
+		device += ",mac=" + s.MAC
+	}
+	return append(args, "-netdev", netdev, "-device", device)
 }
 
 // port is the machine's second line to the outside: the agent's port, or a log's.

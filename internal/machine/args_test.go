@@ -35,6 +35,7 @@ func specs() map[string]Spec {
 		"uefi":    {Firmware: UEFI, FirmwareCode: "/usr/share/OVMF/CODE.fd", Disks: []Disk{{Path: "/a.raw", Format: disk.Raw}}},
 		"vars":    {Firmware: UEFI, FirmwareCode: "/CODE.fd", FirmwareVars: "/my vars.fd"},
 		"network": {Network: true},
+		"clone":   {Network: true, Alone: true, MAC: "52:54:00:68:62:01", UUID: "68657264-626f-4f6b-8000-000000000001"},
 		"nothing": {},
 		"paths": {
 			Kernel: "kernel,with=commas", CommandLine: `a="b c" d,e`, Disks: []Disk{
@@ -76,6 +77,8 @@ func TestCheck(t *testing.T) {
 	}{
 		"nothing":                {Spec{}, ""},
 		"a serial of 20 bytes":   {Spec{Disks: []Disk{{Path: "/d", Format: disk.Raw, Serial: strings.Repeat("s", 20)}}}, ""},
+		"MAC address":            {Spec{MAC: "52:54:00:68:62:01,id=x"}, "no MAC address"},
+		"UUID":                   {Spec{UUID: "1"}, "no UUID"},
 		"architecture":           {Spec{Arch: "vax"}, `"vax"`},
 		"accelerator":            {Spec{Accelerator: "xen"}, `"xen"`},
 		"firmware":               {Spec{Firmware: "coreboot"}, `"coreboot"`},

@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"herdbook/internal/disk"
@@ -52,6 +53,9 @@ type Spec struct {
 	Log     string // where a log of the guest arrives, each line an event: SerialLog, or a virtio-serial port's name; not with Port
 	Screen  bool   // a graphics card, so that there is something to see for Screenshot
 	Network bool   // a virtio network device on QEMU's user network; without it there is no network at all
+	Alone   bool   // nothing of the network leaves the machine: it has DHCP and nobody else to talk to
+	MAC     string // of the network device; "": QEMU's, the same for all
+	UUID    string // of the machine, which firmware tells the guest; "": none
 }
 
 // SerialLog is the second serial line of a machine, in the guest /dev/ttyS1.
@@ -77,6 +81,11 @@ const (
 	maxCommandLine = 2047 // COMMAND_LINE_SIZE of x86, less its end
 )
 
+var (
+	macAddress = regexp.MustCompile(`^[0-9a-f]{2}(:[0-9a-f]{2}){5}$`)
+	uuid       = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+)
+
 // check refuses what QEMU would misunderstand or refuse less plainly.
 func (s Spec) check() error {
 	switch {
@@ -98,6 +107,10 @@ func (s Spec) check() error {
 		return errors.New("an overlay leaves no room in memory for the firmware's variables: name a file for them")
 	case s.Port != "" && s.Log != "":
 		return errors.New("a machine has either a port or a log")
+	case s.MAC != "" && !macAddress.MatchString(s.MAC):
+		return fmt.Errorf("%q is no MAC address such as 52:54:00:12:34:56", s.MAC)
+	case s.UUID != "" && !uuid.MatchString(s.UUID):
+		return fmt.Errorf("%q is no UUID", s.UUID)
 	case len(s.Disks) > maxDisks:
 		return fmt.Errorf("%d disks are more than %d", len(s.Disks), maxDisks)
 	}
