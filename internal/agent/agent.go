@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"herdbook/internal/guest"
+	"herdbook/internal/identity"
 	"herdbook/internal/op"
 	"herdbook/internal/sysprep"
 	"herdbook/internal/wire"
@@ -127,6 +128,9 @@ func operate(job wire.Job, g *wire.Guest, device string, result *wire.Result) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
+	if job.Identity {
+		result.Identity = identity.Gather(tree{root})
+	}
 	me := &guest.Guest{
 		Root: root, Device: device, AgentPath: "/init", Sink: g.Sink(),
 		Runner: &guest.Chroot{Dir: sysroot, Redact: job.Redact, Sink: g.Sink()},

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
 
 	"herdbook/internal/event"
+	"herdbook/internal/identity"
 	"herdbook/internal/op"
 	"herdbook/internal/wire"
 )
@@ -32,6 +34,10 @@ func inspectBoot(job wire.Job, g *wire.Guest) wire.Result {
 		for line := range strings.Lines(log) {
 			g.Sink().Line(event.Agent, unit+": "+strings.TrimRight(line, "\n"))
 		}
+	}
+	if job.Identity {
+		g.Phase("gather what names the machine")
+		result.Identity = identity.Gather(os.DirFS("/"))
 	}
 	if job.Test == nil {
 		return result

@@ -18,6 +18,7 @@ var packages = map[string]place{
 	"internal/disk":       {},
 	"internal/event":      {pure: true},
 	"internal/filesystem": {pure: true},
+	"internal/identity":   {pure: true},
 	"internal/iso":        {pure: true},
 	"internal/luks":       {pure: true},
 	"internal/lvm":        {pure: true},
@@ -51,11 +52,11 @@ var packages = map[string]place{
 	"internal/inspection":      {rank: 2, imports: []string{"btrfs", "disk", "ext4", "fat", "filesystem", "mapper", "volume", "xfs"}},
 	"internal/repo/publish":    {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
 	"internal/source":          {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
-	"internal/wire":            {rank: 2, imports: []string{"event", "mapper", "op"}},
+	"internal/wire":            {rank: 2, imports: []string{"event", "identity", "mapper", "op"}},
 	"internal/guest/guesttest": {rank: 1, imports: []string{"peer"}}, // imported by tests only
 
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
-	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "mapper", "op", "sysprep", "wire"}},
+	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "identity", "mapper", "op", "sysprep", "wire"}},
 	"internal/sysprep":       {rank: 3, imports: []string{"event", "guest", "op"}},
 	"internal/survey":        {rank: 3, pure: true, imports: []string{"disk", "filesystem", "inspection", "pkgdb"}},
 	"internal/target/docker": {rank: 3, imports: []string{"archive", "digest", "event", "filesystem", "inspection"}},
@@ -63,7 +64,8 @@ var packages = map[string]place{
 
 	"internal/comparison": {rank: 4, pure: true, imports: []string{"filesystem", "inspection", "pkgdb", "survey"}},
 
-	"internal/plan": {rank: 4, pure: true, imports: []string{"definition", "digest", "install", "op", "pin", "store"}},
+	"internal/clones": {rank: 4, imports: []string{"disk", "event", "identity", "machine", "op", "wire", "workshop"}},
+	"internal/plan":   {rank: 4, pure: true, imports: []string{"definition", "digest", "install", "op", "pin", "store"}},
 
 	"internal/build": {rank: 5, imports: []string{
 		"bootstrap", "cacher", "definition", "digest", "disk", "event", "inspection", "install", "iso", "machine", "op", "plan",

@@ -113,6 +113,13 @@ func (r Result) fit() Result {
 	for i := range r.Commands {
 		r.Commands[i].Output = cut(r.Commands[i].Output, min(MaxOutput, maxResult/2/len(r.Commands)))
 	}
+	size := 0
+	for i, f := range r.Identity {
+		if size += len(f.Name) + len(f.Value) + len(f.Where); size > maxResult/4 {
+			r.Identity = r.Identity[:i]
+			break
+		}
+	}
 	return r
 }
 

@@ -8,6 +8,10 @@
 package wire
 
 import (
+	"fmt"
+	"strings"
+
+	"herdbook/internal/identity"
 	"herdbook/internal/mapper"
 	"herdbook/internal/op"
 )
@@ -38,7 +42,10 @@ type Job struct {
 	Trim       bool            `json:"trim,omitempty"`  // give free blocks back at the end
 	Shell      bool            `json:"shell,omitempty"` // an interactive shell on the console
 	Test       *Test           `json:"test,omitempty"`  // for the booted machine
-	Redact     []string        `json:"redact,omitempty"`
+	// Gather what names the machine: of the quiet disk before any operation, or of the
+	// booted system.
+	Identity bool     `json:"identity,omitempty"`
+	Redact   []string `json:"redact,omitempty"`
 }
 
 // Mount is a file system of the RootDisk.
@@ -78,6 +85,18 @@ type Result struct {
 	State      string          `json:"state,omitempty"`   // of systemd, after a boot
 	Failed     []string        `json:"failed,omitempty"`  // units
 	Commands   []CommandResult `json:"commands,omitempty"`
+	Identity   []identity.Fact `json:"identity,omitempty"`
+}
+
+// CheckBoot tells what is wrong with the state that a booted system came to.
+func (r Result) CheckBoot() error {
+	if len(r.Failed) > 0 {
+		return fmt.Errorf("failed units: %s", strings.Join(r.Failed, ", "))
+	}
+	if r.State != "running" && r.State != "degraded" {
+		return fmt.Errorf("the system came to the state %q", r.State)
+	}
+	return nil
 }
 
 // CommandResult is how one command of a test ended.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"herdbook/internal/event"
+	"herdbook/internal/identity"
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
 )
@@ -82,9 +83,9 @@ func TestConversation(t *testing.T) {
 	job := Job{
 		Mounts: []Mount{{3, "/", "ext4", "", ""}, {2, "/boot/efi", "vfat", "umask=0077", ""}}, Network: true, Files: true, Trim: true,
 		Operations: []op.Envelope{{Operation: &op.Run{Script: "echo é\n", Environment: map[string]op.Secret{"T": {Value: "hunter2", Name: "T"}}}}, {Operation: &op.Service{Name: "ssh", Enabled: &enabled}}},
-		Test:       &Test{Commands: []Command{{"uptime", "uptime"}}}, Redact: []string{"hunter2"},
+		Test:       &Test{Commands: []Command{{"uptime", "uptime"}}}, Identity: true, Redact: []string{"hunter2"},
 	}
-	want := Result{OK: true, Trimmed: 1 << 40, State: "running", Failed: []string{"a.service"}, Commands: []CommandResult{{"uptime", "up\n", 0}}}
+	want := Result{OK: true, Trimmed: 1 << 40, State: "running", Failed: []string{"a.service"}, Commands: []CommandResult{{"uptime", "up\n", 0}}, Identity: []identity.Fact{{Name: "hostname", Value: "cow", Where: "/etc/hostname"}}}
 	var got Job
 	var second error
 	e := converse(t, t.Context(), job, Patience{}, func(conn net.Conn) {
@@ -420,11 +421,18 @@ func TestEveryResultIsTaken(t *testing.T) {
 		for i := range commands {
 			r.Commands = append(r.Commands, CommandResult{fmt.Sprint(i), worst, i})
 		}
+		const facts = 5000
+		for range facts {
+			r.Identity = append(r.Identity, identity.Fact{Name: "hostname", Value: worst[:256], Where: worst[:256]})
+		}
 		e := converse(t, t.Context(), Job{}, Patience{}, func(conn net.Conn) {
 			g, _, err := Accept(conn, time.Hour)
 			peer.Must(t, err)
 			peer.Must(t, g.Finish(r))
 		})
+		if n := len(e.result.Identity); n < 100 || n >= facts || len(r.Identity) != facts {
+			t.Errorf("%d commands: %d facts of %d", commands, n, len(r.Identity))
+		}
 		if e.err != nil || len(e.result.Commands) != commands || len(e.result.Error) < MaxOutput || strings.Contains(e.result.Error, "�") {
 			t.Fatalf("%d commands: %v", commands, e.err)
 		}
@@ -490,4 +498,20 @@ func FuzzRun(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestCheckBoot(t *testing.T) {
+	for _, c := range []struct {
+		result Result
+		want   string
+	}{
+		{Result{State: "running"}, ""},
+		{Result{State: "degraded"}, ""}, // of which no unit is the cause any more
+		{Result{State: "degraded", Failed: []string{"a.service", "b.mount"}}, "failed units: a.service, b.mount"},
+		{Result{State: "starting"}, `the system came to the state "starting"`},
+	} {
+		if err := c.result.CheckBoot(); c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
+			t.Errorf("%+v: %v", c.result, err)
+		}
+	}
 }
