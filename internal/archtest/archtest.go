@@ -47,7 +47,7 @@ var packages = map[string]place{
 	"internal/workpiece": {rank: 1, imports: []string{"disk"}},
 	"internal/xfs":       {rank: 1, pure: true, imports: []string{"filesystem"}},
 
-	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "op"}},
+	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "identity", "op"}},
 	"internal/guest":           {rank: 2, imports: []string{"event", "op"}},
 	"internal/inspection":      {rank: 2, imports: []string{"btrfs", "disk", "ext4", "fat", "filesystem", "mapper", "volume", "xfs"}},
 	"internal/repo/publish":    {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
@@ -65,11 +65,13 @@ var packages = map[string]place{
 	"internal/comparison": {rank: 4, pure: true, imports: []string{"filesystem", "inspection", "pkgdb", "survey"}},
 
 	"internal/clones": {rank: 4, imports: []string{"disk", "event", "identity", "machine", "op", "wire", "workshop"}},
-	"internal/plan":   {rank: 4, pure: true, imports: []string{"definition", "digest", "install", "op", "pin", "store"}},
+	"internal/plan":   {rank: 4, pure: true, imports: []string{"definition", "digest", "identity", "install", "op", "pin", "store"}},
 
 	"internal/build": {rank: 5, imports: []string{
 		"bootstrap", "cacher", "definition", "digest", "disk", "event", "inspection", "install", "iso", "machine", "op", "plan",
 		"program", "source", "store", "tree", "unpack", "volume", "wire", "workshop",
+		"bootstrap", "cacher", "clones", "definition", "digest", "disk", "event", "inspection", "install", "iso", "machine", "op", "plan",
+		"program", "source", "store", "tree", "unpack", "wire", "workshop",
 	}},
 	"internal/delivery": {rank: 5, imports: []string{
 		"definition", "digest", "disk", "event", "inspection", "repo", "repo/publish", "signed", "store", "target/docker",

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"herdbook/internal/clones"
 	"herdbook/internal/digest"
 	"herdbook/internal/event"
 	"herdbook/internal/machine"
@@ -289,7 +290,8 @@ func (r *run) failed(step plan.Step, sink event.Sink, log *journal, err error) *
 		failure.Log = installer.Report()
 	} else if log != nil {
 		var inGuest *workshop.FailedError
-		failure.Log = log.last(errors.As(err, &inGuest))
+		var verdict *clones.Error
+		failure.Log = log.last(errors.As(err, &inGuest) || errors.As(err, &verdict))
 	}
 	return failure
 }

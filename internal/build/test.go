@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
+	"herdbook/internal/clones"
 	"herdbook/internal/definition"
 	"herdbook/internal/digest"
 	"herdbook/internal/disk"
@@ -30,7 +33,7 @@ func testLabel(t definition.Test) string {
 	return fmt.Sprintf("test %q by %s", t.Kind, strings.ToUpper(t.Firmware))
 }
 
-// test proves a layer by a boot on a throw-away overlay. A proof is remembered:
+// test proves a layer by boots on throw-away overlays. A proof is remembered:
 // the same layer passes the same test once.
 func (r *run) test(ctx context.Context, image plan.Image, t definition.Test, top digest.Digest) error {
 	sink := r.Sink.For(image.Name, testLabel(t))
@@ -53,7 +56,11 @@ func (r *run) test(ctx context.Context, image plan.Image, t definition.Test, top
 		return r.failed(step, sink, nil, err)
 	}
 	log := &journal{w: work, now: r.Now}
-	if err := r.boot(ctx, t, work, event.Tee(sink, log.sink)); err != nil {
+	prove := r.boot
+	if t.Kind == "clones" {
+		prove = r.clones
+	}
+	if err := prove(ctx, t, work, event.Tee(sink, log.sink)); err != nil {
 		return r.abandon(work, step, sink, log, r.explain(err))
 	}
 	if err := errors.Join(work.Discard(), r.Store.Record(key, top)); err != nil {
@@ -76,10 +83,7 @@ func (r *run) boot(ctx context.Context, t definition.Test, work *store.Work, sin
 	if err != nil {
 		return err
 	}
-	session.Timeout = testTimeout
-	if t.Timeout > 0 {
-		session.Timeout = t.Timeout
-	}
+	session.Timeout = timeLimit(t)
 	session.Job = wire.Job{Operations: []op.Envelope{{Operation: &op.Agent{}}}}
 	if _, err := workshop.Run(ctx, session); err != nil {
 		return err
@@ -95,14 +99,35 @@ func (r *run) boot(ctx context.Context, t definition.Test, work *store.Work, sin
 	return judge(t, result)
 }
 
+// clones starts two clones of the layer and compares them.
+func (r *run) clones(ctx context.Context, t definition.Test, work *store.Work, sink event.Sink) error {
+	scratch, err := work.Scratch()
+	if err != nil {
+		return err
+	}
+	session, err := r.session(ctx, "", scratch, sink)
+	if err != nil {
+		return err
+	}
+	session.Timeout = timeLimit(t)
+	layer := clones.Image{Path: filepath.Join(work.Dir, work.BackingName()), Format: disk.QCOW2}
+	return clones.Verify(ctx, session, layer, clones.Rules{Firmware: machine.Firmware(t.Firmware), Allow: t.Allow, Require: t.Require})
+}
+
+// timeLimit is that of each start of a machine.
+func timeLimit(t definition.Test) time.Duration {
+	if t.Timeout > 0 {
+		return t.Timeout
+	}
+	return testTimeout
+}
+
 // judge compares a test's result with what was expected, and reports all that
 // differs.
 func judge(t definition.Test, result wire.Result) error {
 	var errs []error
-	if len(result.Failed) > 0 {
-		errs = append(errs, fmt.Errorf("failed units: %s", strings.Join(result.Failed, ", ")))
-	} else if result.State != "running" && result.State != "degraded" {
-		errs = append(errs, fmt.Errorf("the system came to the state %q", result.State))
+	if err := result.CheckBoot(); err != nil {
+		errs = append(errs, err)
 	}
 	for i, c := range t.Commands {
 		if i >= len(result.Commands) {

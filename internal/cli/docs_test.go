@@ -14,6 +14,7 @@ import (
 
 	"herdbook/internal/customize"
 	"herdbook/internal/definition"
+	"herdbook/internal/identity"
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
 	"herdbook/internal/signed"
@@ -117,6 +118,16 @@ func TestEveryOptionOfCustomizeIsDocumented(t *testing.T) {
 			t.Errorf("docs/customize.md does not show %s", shape)
 		case option.Kind != "" && !strings.Contains(row, "| `"+option.Kind+"` |"):
 			t.Errorf("docs/customize.md does not say that --%s is the step %s", option.Name, option.Kind)
+		}
+	}
+}
+
+func TestEverythingThatNamesAMachineIsDocumented(t *testing.T) {
+	text := read(t, "docs/definition.md")
+	for _, rule := range identity.Rules() {
+		name, policy, _ := strings.Cut(rule, " ")
+		if !strings.Contains(text, "| `"+name+"` | "+policy+" |") {
+			t.Errorf("docs/definition.md has no row for %s, which is %q", name, policy)
 		}
 	}
 }

@@ -121,10 +121,12 @@ type Input struct {
 
 // Test is a proof that the image works.
 type Test struct {
-	Kind     string // boots
+	Kind     string // boots or clones
 	Firmware string // bios or uefi
 	Timeout  time.Duration
-	Commands []Command
+	Commands []Command // of boots
+	Allow    []string  // of clones: what they may share, of identity.Names
+	Require  []string  // of clones: what they may not, although clones often do
 	Position string
 }
 

@@ -209,8 +209,13 @@ func (l *loader) sysprep(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 }
 
 func (l *loader) test(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
-	if kind := b.Labels[0]; kind != "boots" {
-		l.fault(b.LabelRanges[0], "Unknown kind of test", fmt.Sprintf("There is no test %q.%s", kind, suggest(kind, []string{"boots"})))
+	switch kind := b.Labels[0]; kind {
+	case "boots":
+	case "clones":
+		l.clones(b, image, ctx)
+		return
+	default:
+		l.fault(b.LabelRanges[0], "Unknown kind of test", fmt.Sprintf("There is no test %q.%s", kind, suggest(kind, []string{"boots", "clones"})))
 		return
 	}
 	var raw struct {

@@ -9,6 +9,7 @@ import (
 
 	"herdbook/internal/definition"
 	"herdbook/internal/digest"
+	"herdbook/internal/identity"
 	"herdbook/internal/install"
 	"herdbook/internal/op"
 	"herdbook/internal/store"
@@ -329,6 +330,11 @@ func TestKey(layer digest.Digest, t definition.Test) store.Key {
 	l.add("layer", string(layer))
 	l.add("test", t.Kind+" 1")
 	l.add("firmware", t.Firmware)
+	if t.Kind == "clones" {
+		l.add("rule", identity.Rules()...) // spelled out, so that a new one is a new key
+		l.add("allow", t.Allow...)
+		l.add("require", t.Require...)
+	}
 	for _, c := range t.Commands {
 		l.add("command", c.Run)
 		l.add("expect", c.Expect)

@@ -66,6 +66,13 @@ func subjects() []subject {
 		stepKey,
 		withStart(map[string]string{"definition.Medium.URL": "its bytes are named", "plan.Step.Size": "the image has its own"}),
 	}, {
+		"clones",
+		func() any {
+			return &definition.Test{Kind: "clones", Firmware: "bios", Allow: []string{"hostname"}, Require: []string{"fs-uuids"}}
+		},
+		func(v any) store.Key { return TestKey("layer", *v.(*definition.Test)) },
+		map[string]string{"definition.Test.Timeout": whether, "definition.Test.Position": noByte, "definition.Test.Commands": notThere},
+	}, {
 		"test",
 		func() any {
 			return &definition.Test{Kind: "boots", Firmware: "bios", Commands: []definition.Command{{Name: "a", Run: "b", Expect: "c", ExitStatus: 1}, {Name: "d"}}}
@@ -73,6 +80,7 @@ func subjects() []subject {
 		func(v any) store.Key { return TestKey("layer", *v.(*definition.Test)) },
 		map[string]string{
 			"definition.Test.Timeout": whether, "definition.Test.Position": noByte, "definition.Command.Name": "it proves nothing",
+			"definition.Test.Allow": "of clones only", "definition.Test.Require": "of clones only",
 		},
 	}}
 	for n, o := range full() {

@@ -91,7 +91,7 @@ func herd() *definition.Definition {
 		}
 		base.Steps = append(base.Steps, step)
 	}
-	base.Tests = []definition.Test{{Kind: "boots", Firmware: "bios"}}
+	base.Tests = []definition.Test{{Kind: "boots", Firmware: "bios"}, {Kind: "clones", Firmware: "bios", Allow: []string{"hostname"}}}
 	child := definition.Image{Name: "child", From: "base", Steps: []definition.Step{
 		{Kind: "hostname", Name: "name", Operation: &op.Hostname{Name: "calf"}},
 		{Kind: "packages", Name: "more", Operation: &op.Packages{Install: []string{"htop"}}, Network: true},

@@ -42,6 +42,13 @@ image "base" {
     comand "x" {}
     firmware = "efi"
   }
+  test "clone" {}
+  test "clones" {
+    firmware = "efi"
+    allow    = ["hostnames", "ssh-hostkeys"]
+    require  = ["fs-uuid", "ssh-hostkeys"]
+    commands = []
+  }
   publish "internal" {}
   target "podman" {}
 }

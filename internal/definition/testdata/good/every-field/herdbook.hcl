@@ -181,6 +181,13 @@ image "base" {
     }
   }
   test "boots" {}
+  test "clones" {
+    firmware = "uefi"
+    timeout  = "20m"
+    allow    = ["hostname", "random-seed"]
+    require  = ["fs-uuids"]
+  }
+  test "clones" {}
   publish "internal" {}
   publish "open" {
     name = "debian-13"
