@@ -78,7 +78,7 @@ var packages = map[string]place{
 	}},
 
 	"internal/cli": {rank: 6, imports: []string{
-		"archive", "bootstrap", "build", "comparison", "customize", "definition", "delivery", "digest", "disk", "event", "filesystem", "inspection", "machine", "op",
+		"archive", "bootstrap", "build", "clones", "comparison", "customize", "definition", "delivery", "digest", "disk", "event", "filesystem", "identity", "inspection", "machine", "op",
 		"pin", "plan", "program", "signed", "source", "store", "survey", "wire", "volume", "workpiece", "workshop",
 	}},
 

@@ -59,25 +59,8 @@ func (a *app) change(ctx context.Context, path string, f changeFlags, work build
 // alter does the work and shows its progress. A dry run returns what it would
 // change.
 func (a *app) alter(ctx context.Context, piece workpiece.Piece, f changeFlags, work build.Alteration) (changes *comparison.Comparison, err error) {
-	s, err := a.openStore() // which remembers what became of the probe of KVM
-	if err != nil {
-		return nil, err
-	}
-	show, err := a.newProgress()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, show.close()) }()
-	b := &build.Builder{
-		Sink: show.sink, Now: a.Now, Accelerator: a.accelerator(s, show.sink), Agent: workshop.Agent,
-		Memory: f.memory, CPUs: min(runtime.NumCPU(), 4),
-	}
-	if work.Scratch, err = os.MkdirTemp("", "herdbook-change-"); err != nil {
-		return nil, fmt.Errorf("make scratch directory: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work.Scratch)) }()
-	err = piece.Change(ctx, func(overlay string) (bool, error) {
-		work.Disk = overlay
+	err = a.onOverlay(ctx, piece, f, func(b *build.Builder, overlay, scratch string) (bool, error) {
+		work.Disk, work.Scratch = overlay, scratch
 		if _, err := b.Alter(ctx, work); err != nil || !f.dryRun {
 			return err == nil, err
 		}
@@ -85,6 +68,30 @@ func (a *app) alter(ctx context.Context, piece workpiece.Piece, f changeFlags, w
 		return false, err
 	})
 	return changes, err
+}
+
+// onOverlay calls work with an overlay on an image, a directory for what machines
+// boot, and who starts them; progress is shown meanwhile.
+func (a *app) onOverlay(ctx context.Context, piece workpiece.Piece, f changeFlags, work func(b *build.Builder, overlay, scratch string) (keep bool, err error)) (err error) {
+	s, err := a.openStore() // which remembers what became of the probe of KVM
+	if err != nil {
+		return err
+	}
+	show, err := a.newProgress()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, show.close()) }()
+	b := &build.Builder{
+		Sink: show.sink, Now: a.Now, Accelerator: a.accelerator(s, show.sink), Agent: workshop.Agent,
+		Memory: f.memory, CPUs: min(runtime.NumCPU(), 4),
+	}
+	scratch, err := os.MkdirTemp("", "herdbook-change-")
+	if err != nil {
+		return fmt.Errorf("make scratch directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	return piece.Change(ctx, func(overlay string) (bool, error) { return work(b, overlay, scratch) })
 }
 
 // compare tells what differs between an image and an overlay on it.

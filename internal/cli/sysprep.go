@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -10,6 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"herdbook/internal/build"
+	"herdbook/internal/clones"
+	"herdbook/internal/identity"
+	"herdbook/internal/machine"
 	"herdbook/internal/op"
 	"herdbook/internal/wire"
 )
@@ -18,7 +23,8 @@ func (a *app) sysprepCommand() *cobra.Command {
 	var f changeFlags
 	var o op.Sysprep
 	var scripts []string
-	var listOperations, trim bool
+	var listOperations, trim, verify bool
+	var rules clones.Rules
 	c := &cobra.Command{
 		Use:   "sysprep DISK",
 		Short: "Make a disk image fit to be cloned, in place",
@@ -31,8 +37,11 @@ func (a *app) sysprepCommand() *cobra.Command {
 			return arguments(cobra.ExactArgs(1))(c, args)
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			if listOperations {
+			switch {
+			case listOperations:
 				return a.listSysprepOperations()
+			case verify:
+				return a.verifyClones(c.Context(), args[0], f, rules)
 			}
 			for _, name := range scripts {
 				text, err := os.ReadFile(name)
@@ -61,8 +70,39 @@ func (a *app) sysprepCommand() *cobra.Command {
 	flags.StringSliceVar(&o.KeepUserAccounts, "keep-user-accounts", nil, "accounts that user-account leaves")
 	flags.StringArrayVar(&scripts, "script", nil, "a script of this machine to be run in the guest")
 	flags.StringVar(&o.MachineID, "machine-id", "", "uninitialized: the clone's first boot is systemd's first boot")
+	flags.BoolVar(&verify, "verify", false, "change nothing: start two clones of the image as it is, and compare what names them")
+	flags.StringSliceVar(&rules.Allow, "allow", nil, "what clones may share, for --verify")
+	flags.StringSliceVar(&rules.Require, "require", nil, "what clones must not share, though they often do, for --verify")
+	flags.StringVar((*string)(&rules.Firmware), "firmware", "bios", "firmware of the clones: bios or uefi, for --verify")
 	flags.BoolVar(&trim, "trim", true, "give the free blocks back, so that nothing of what was deleted is left")
 	return c
+}
+
+// verifyClones starts two clones of an image and fails for what they share.
+func (a *app) verifyClones(ctx context.Context, path string, f changeFlags, rules clones.Rules) error {
+	if rules.Firmware != machine.BIOS && rules.Firmware != machine.UEFI {
+		return usageError{fmt.Sprintf("--firmware=%s: want bios or uefi", rules.Firmware)}
+	}
+	for flag, names := range map[string][]string{"allow": rules.Allow, "require": rules.Require} {
+		for _, name := range names {
+			if !slices.Contains(identity.Names(), name) {
+				return usageError{fmt.Sprintf("--%s: nothing that is compared is called %q; there are %s", flag, name, strings.Join(identity.Names(), ", "))}
+			}
+		}
+	}
+	piece, err := f.find(path)
+	if err != nil {
+		return err
+	}
+	keys, err := readKeys(f.selectors, f.lookupEnv)
+	if err != nil {
+		return err
+	}
+	return a.onOverlay(ctx, piece, f, func(b *build.Builder, overlay, scratch string) (bool, error) {
+		return false, b.Clone(ctx, build.Alteration{
+			Disk: overlay, Scratch: scratch, Name: filepath.Base(path), What: "verify", Keys: keys, Timeout: f.timeout,
+		}, rules)
+	})
 }
 
 // listSysprepOperations prints the table as virt-sysprep does: by name.
