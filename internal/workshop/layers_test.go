@@ -16,6 +16,7 @@ import (
 	"herdbook/internal/inspection"
 	"herdbook/internal/peer"
 	"herdbook/internal/volume"
+	"herdbook/internal/wire"
 )
 
 // layered makes a disk of which /boot is plain, and the root a logical volume on LUKS on
@@ -61,6 +62,10 @@ func TestVMLayers(t *testing.T) {
 		if !strings.Contains("\n"+said, "\n"+want) {
 			t.Errorf("%q is not mounted:\n%s", want, said)
 		}
+	}
+	// What is free is given back through all layers.
+	if _, result := do(t, path, wire.Job{Trim: true}, volume.Key{Passphrase: []byte(passphrase)}); result.Trimmed < 50*mib {
+		t.Errorf("trimmed %d bytes", result.Trimmed)
 	}
 	raw := filepath.Join(t.TempDir(), "raw")
 	peer.Run(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)

@@ -212,15 +212,22 @@ func hostSees(t *testing.T, path, name string) {
 // work runs a script in the workshop and returns what it said.
 func work(t *testing.T, disk, script string, keys ...volume.Key) string {
 	t.Helper()
+	said, _ := do(t, disk, wire.Job{Operations: []op.Envelope{{Operation: &op.Run{Script: script}}}}, keys...)
+	return said
+}
+
+// do has a job done in the workshop.
+func do(t *testing.T, disk string, job wire.Job, keys ...volume.Key) (string, wire.Result) {
+	t.Helper()
 	agent, err := Agent()
 	peer.Must(t, err)
 	verdict, err := machine.Probe(t.Context(), t.TempDir())
 	peer.Must(t, err)
 	var mu sync.Mutex
 	var said strings.Builder
-	_, err = Run(t.Context(), Session{
+	result, err := Run(t.Context(), Session{
 		Disk: disk, Keys: keys, Scratch: t.TempDir(), Agent: agent, Accelerator: verdict.Accelerator, Memory: 512, CPUs: 1, Timeout: 5 * time.Minute,
-		Job: wire.Job{Operations: []op.Envelope{{Operation: &op.Run{Script: script}}}},
+		Job: job,
 		Sink: func(e event.Event) {
 			if e.Kind == event.Log {
 				mu.Lock()
@@ -232,7 +239,7 @@ func work(t *testing.T, disk, script string, keys ...volume.Key) string {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said.String())
 	}
-	return said.String()
+	return said.String(), result
 }
 
 // Every way in which a system can lie on its disk, and modules be packed.
