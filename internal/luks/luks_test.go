@@ -218,30 +218,57 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
+// text2 is the JSON of a header as cryptsetup writes it.
+const text2 = `{"keyslots":{"0":{"type":"luks2","key_size":64,"af":{"type":"luks1","stripes":4000,"hash":"sha256"},
+"area":{"type":"raw","offset":"32768","size":"258048","encryption":"aes-xts-plain64","key_size":64},
+"kdf":{"type":"pbkdf2","hash":"sha256","iterations":1000,"salt":"pbG8N005yLrSwA5MhITPxrmp7JRdrzWKlurxpZzNSLM="}}},"tokens":{},
+"segments":{"0":{"type":"crypt","offset":"16777216","size":"dynamic","iv_tweak":"0","encryption":"aes-xts-plain64","sector_size":4096}},
+"digests":{"0":{"type":"pbkdf2","keyslots":["0"],"segments":["0"],"hash":"sha256","iterations":1000,"salt":"OnoGTI00RxQHock1ZVsfYO/OgGdcsgAPqDo6dGp8q4Q=",
+"digest":"RTuP/zuYtkeKTSL/nCIHQxTarmK9BWqo9hbiEvaI0XI="}},"config":{"json_size":"12288","keyslots_size":"16744448"}}`
+
 func FuzzOpen(f *testing.F) {
-	_, second := encrypt(f, with()...)
-	_, first := encrypt(f, with("luks1")...)
-	text, _, _ := bytes.Cut(second[binarySize:], []byte{0})
-	f.Add(second[:512], text)
-	f.Add(first[:headerSize1], []byte{})
-	f.Fuzz(func(t *testing.T, head, text []byte) {
+	be := binary.BigEndian
+	second, first := make([]byte, 512), make([]byte, headerSize1)
+	copy(second, magic+"\x00\x02")
+	be.PutUint64(second[8:], minHeader2)
+	copy(second[72:], "sha256")
+	copy(first, magic+"\x00\x01")
+	for at, text := range map[int]string{8: "aes", 40: "xts-plain64", 72: "sha256", 168: "0f8fad5b-d9cb-469f-a165-70867728950e"} {
+		copy(first[at:], text)
+	}
+	for at, number := range map[int]uint32{104: 4096, 108: 64, 164: 1000, 208: 0x00AC71F3, 212: 1000, 248: 8, 252: 4000} {
+		be.PutUint32(first[at:], number)
+	}
+	for slot := 1; slot < 8; slot++ {
+		be.PutUint32(first[208+48*slot:], 0x0000DEAD)
+	}
+	f.Add(second, []byte(text2))
+	f.Add(first, []byte{})
+	open := func(head, text []byte) (io.ReaderAt, *Header, error) {
 		image := make([]byte, 64<<10)
-		copy(image, head)
-		if len(head) > binarySize || len(text) > 12<<10 {
-			return
-		}
-		copy(image[binarySize:], text)
+		copy(image, head[:min(len(head), binarySize)])
+		copy(image[binarySize:], text[:min(len(text), minHeader2-binarySize)])
 		if image[7] == 2 {
-			seal2(image[:16384])
+			seal2(image[:minHeader2])
 		}
 		h, err := Open(bytes.NewReader(image), 1<<30)
+		return bytes.NewReader(image), h, err
+	}
+	for _, seed := range [][2][]byte{{second, []byte(text2)}, {first, nil}} {
+		if _, h, err := open(seed[0], seed[1]); err != nil || len(h.slots) != 1 {
+			f.Fatalf("the seed is none: %v", err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, head, text []byte) {
+		r, h, err := open(head, text)
 		if err != nil {
 			return
 		}
 		for i := range h.slots {
-			h.slots[i].kdf.time, h.slots[i].kdf.memory = min(h.slots[i].kdf.time, 2), min(h.slots[i].kdf.memory, 64)
+			k := &h.slots[i]
+			k.kdf.time, k.kdf.memory, k.stripes = min(k.kdf.time, 2), min(k.kdf.memory, 64), min(k.stripes, 16)
 		}
 		h.digest.kdf.time = 1
-		_, _ = h.Unlock(bytes.NewReader(image), []byte("x"))
+		_, _ = h.Unlock(r, []byte("x"))
 	})
 }
