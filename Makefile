@@ -6,6 +6,7 @@
 # make vm       the tests with machines
 # make test-installer  the real Debian installer, to the end: 20 minutes and more
 # make bench    figures, beside those of the tools that herdbook succeeds
+# make bench BENCH=image      the same of the commands for any disk image
 # make bench BENCH=installer  the same of the real Debian installer: a quarter of an hour
 # make clean    what make has made, but for the store of layers
 SHELL := /bin/bash
@@ -73,7 +74,7 @@ test-installer: build
 
 .PHONY: bench
 bench: build
-	@tools/packages run bench $(BENCH)
+	@tools/packages run bench $(filter installer,$(BENCH))
 	$(GO) run ./bench $(BENCH)
 
 .PHONY: clean

@@ -26,6 +26,7 @@ type bench struct {
 	accelerator string
 	layers      map[string]string // "IMAGE STEP" → path of its disk
 	building    ran               // the run that built the image, if it was not there
+	peak        int64             // the most memory that herdbook had in command, in bytes
 }
 
 // ran is one run of herdbook.
