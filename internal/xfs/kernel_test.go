@@ -179,18 +179,10 @@ func syncfs(dir string) error {
 // variants are mkfs.xfs options: the defaults of its versions since 2014, and all
 // else. Many a kernel cannot mount version 4 any more.
 var variants = map[string]string{
-	"now":          "",
-	"4.0":          "-m crc=1,finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0 -i sparse=0",
-	"5.0":          "-m reflink=0,bigtime=0,inobtcount=0",
-	"6.5":          "-m rmapbt=1,inobtcount=1 -i nrext64=1",
-	"1k":           "-b size=1k",
-	"2k-1k-inodes": "-b size=2k -i size=1024",
-	"2k-inodes":    "-i size=2048",
-	"8k-names":     "-n size=8k",
-	"64k-names":    "-n size=64k -b size=1k",
-	"many-groups":  "-d agcount=16",
-	"4k-sectors":   "-s size=4k",
-	"stripes":      "-d su=64k,sw=4 -l su=256k",
+	"now":       "",
+	"4.0":       "-m crc=1,finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0 -i sparse=0",
+	"64k-names": "-n size=64k -b size=1k -m rmapbt=1,inobtcount=1 -i nrext64=1",
+	"groups":    "-i size=1024 -s size=4k -d agcount=16,su=64k,sw=4",
 }
 
 // What the kernel sees is the truth: every file, time, attribute and hole.
