@@ -46,9 +46,9 @@ packages-run:
 packages:
 	@tools/packages run test
 
-# Tests with machines are named TestVM…. Three packages have no goroutines of
+# Tests with machines are named TestVM…. These packages have no goroutines of
 # their own, and the race detector would make minutes of their seconds.
-UNRACED := ./internal/disk ./internal/ext4 ./internal/workshop
+UNRACED := ./internal/btrfs ./internal/disk ./internal/ext4 ./internal/fat ./internal/luks ./internal/lvm ./internal/md ./internal/pkgdb ./internal/volume ./internal/workshop ./internal/xfs
 
 .PHONY: check
 check: packages $(AGENT)

@@ -27,7 +27,7 @@ var (
 	ErrNotBtrfs = errors.New("not a btrfs file system")
 	// ErrDirty is wrapped by the error of Open for one that was not unmounted and
 	// has a log to be replayed.
-	ErrDirty = fmt.Errorf("%w; it has a log: mount it once, which replays it, and unmount it", filesystem.ErrDirty)
+	ErrDirty = fmt.Errorf("%w and has a log to be replayed: mount it once", filesystem.ErrDirty)
 )
 
 func corrupt(format string, args ...any) error {
