@@ -41,16 +41,23 @@ func (a *app) customizeCommand() *cobra.Command {
 			if err := a.change(c.Context(), args[0], f, work); err != nil {
 				return err
 			}
-			for _, made := range result.Generated {
-				fmt.Fprintf(a.Stdout, "password of %s: %s\n", made.User, made.Password)
-			}
-			return nil
+			return a.tellPasswords(result)
 		},
 	}
 	f.add(a, c)
 	c.Flags().BoolVar(&trim, "trim", false, "give the free blocks back at the end")
 	addCustomizeFlags(c, options)
 	return c
+}
+
+// tellPasswords prints the passwords that were made up.
+func (a *app) tellPasswords(result customize.Result) error {
+	for _, made := range result.Generated {
+		if _, err := fmt.Fprintf(a.Stdout, "password of %s: %s\n", made.User, made.Password); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // customizeOptions are the options with what they need of this machine.

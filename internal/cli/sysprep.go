@@ -13,23 +13,32 @@ import (
 
 	"herdbook/internal/build"
 	"herdbook/internal/clones"
+	"herdbook/internal/customize"
 	"herdbook/internal/identity"
 	"herdbook/internal/machine"
 	"herdbook/internal/op"
 	"herdbook/internal/wire"
 )
 
+// sysprepOrder is what sysprep was asked for.
+type sysprepOrder struct {
+	changeFlags
+	op.Sysprep
+	scripts []string // paths
+	options *customize.Options
+	trim    bool
+}
+
 func (a *app) sysprepCommand() *cobra.Command {
-	var f changeFlags
-	var o op.Sysprep
-	var scripts []string
-	var listOperations, trim, verify bool
+	o := sysprepOrder{options: a.customizeOptions()}
+	var listOperations, verify bool
 	var rules clones.Rules
 	c := &cobra.Command{
 		Use:   "sysprep DISK",
 		Short: "Make a disk image fit to be cloned, in place",
 		Long: "Remove from a disk image what names one machine, in place: all of it, or nothing if anything fails.\n" +
-			"The operations and how they are chosen are those of virt-sysprep; docs/sysprep.md tells where they differ.",
+			"The operations and how they are chosen are those of virt-sysprep; docs/sysprep.md tells where they differ. The options of\n" +
+			"customize may be given, too: they are carried out behind all operations.",
 		Args: func(c *cobra.Command, args []string) error {
 			if listOperations {
 				return arguments(cobra.NoArgs)(c, args)
@@ -41,41 +50,59 @@ func (a *app) sysprepCommand() *cobra.Command {
 			case listOperations:
 				return a.listSysprepOperations()
 			case verify:
-				return a.verifyClones(c.Context(), args[0], f, rules)
+				return a.verifyClones(c.Context(), args[0], o.changeFlags, rules)
 			}
-			for _, name := range scripts {
-				text, err := os.ReadFile(name)
-				if err != nil {
-					return fmt.Errorf("read script: %w", err)
-				}
-				o.Scripts = append(o.Scripts, string(text))
-			}
-			if len(scripts) > 0 && len(o.Operations) == 0 && len(o.Enable) == 0 {
-				o.Operations = []string{"defaults", "script"}
-			}
-			if err := wrong(&o); err != nil {
-				return err
-			}
-			return a.change(c.Context(), args[0], f, build.Alteration{
-				What: "sysprep", Job: wire.Job{Network: f.network, Trim: trim}, Operations: []op.Operation{&o},
-			})
+			return a.sysprep(c.Context(), args[0], o)
 		},
 	}
-	f.add(a, c)
+	o.add(a, c)
 	flags := c.Flags()
 	flags.BoolVar(&listOperations, "list-operations", false, "list the operations: name, * for those that are done by default, heading")
 	flags.StringSliceVar(&o.Operations, "operations", nil, "what is done, from the left: NAME, -NAME, defaults, -defaults, all, -all")
 	flags.StringSliceVar(&o.Enable, "enable", nil, "do exactly these operations")
 	flags.StringSliceVar(&o.RemoveUserAccounts, "remove-user-accounts", nil, "the accounts that user-account removes (default: all of people)")
 	flags.StringSliceVar(&o.KeepUserAccounts, "keep-user-accounts", nil, "accounts that user-account leaves")
-	flags.StringArrayVar(&scripts, "script", nil, "a script of this machine to be run in the guest")
+	flags.StringArrayVar(&o.scripts, "script", nil, "a script of this machine to be run in the guest")
 	flags.StringVar(&o.MachineID, "machine-id", "", "uninitialized: the clone's first boot is systemd's first boot")
+	flags.BoolVar(&o.trim, "trim", true, "give the free blocks back, so that nothing of what was deleted is left")
 	flags.BoolVar(&verify, "verify", false, "change nothing: start two clones of the image as it is, and compare what names them")
 	flags.StringSliceVar(&rules.Allow, "allow", nil, "what clones may share, for --verify")
 	flags.StringSliceVar(&rules.Require, "require", nil, "what clones must not share, though they often do, for --verify")
 	flags.StringVar((*string)(&rules.Firmware), "firmware", "bios", "firmware of the clones: bios or uefi, for --verify")
-	flags.BoolVar(&trim, "trim", true, "give the free blocks back, so that nothing of what was deleted is left")
+	addCustomizeFlags(c, o.options)
 	return c
+}
+
+// sysprep does it, and behind all operations what customize's options ask for: a key
+// that is laid down then stays, as it does with virt-sysprep.
+func (a *app) sysprep(ctx context.Context, path string, o sysprepOrder) error {
+	for _, name := range o.scripts {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read script: %w", err)
+		}
+		o.Scripts = append(o.Scripts, string(text))
+	}
+	if len(o.Scripts) > 0 && len(o.Operations) == 0 && len(o.Enable) == 0 {
+		o.Operations = []string{"defaults", "script"}
+	}
+	if err := wrong(&o.Sysprep); err != nil {
+		return err
+	}
+	result := o.options.Result()
+	if len(result.Operations) > 0 && !o.Does("customize") {
+		return usageError{"options of customize are given, but the operation customize is off"}
+	}
+	result.Operations = append([]op.Operation{&o.Sysprep}, result.Operations...)
+	work, err := customization(result)
+	if err != nil {
+		return err
+	}
+	work.What, work.Job = "sysprep", wire.Job{Network: o.network || needsNetwork(result.Operations), Trim: o.trim}
+	if err := a.change(ctx, path, o.changeFlags, work); err != nil {
+		return err
+	}
+	return a.tellPasswords(result)
 }
 
 // verifyClones starts two clones of an image and fails for what they share.
