@@ -149,6 +149,12 @@ func operate(job wire.Job, g *wire.Guest, device string, result *wire.Result) (e
 	}
 	ready := &preparation{root: root, nameserver: nameserver}
 	defer func() { err = errors.Join(err, ready.end()) }()
+	if job.Grow != nil {
+		g.Phase("grow the file system")
+		if err := grow(job, device, me.Runner, ready); err != nil {
+			return err
+		}
+	}
 	for i, o := range job.Operations {
 		result.Operation = i
 		g.Phase(o.Kind())

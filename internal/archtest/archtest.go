@@ -55,6 +55,7 @@ var packages = map[string]place{
 	"internal/wire":            {rank: 2, imports: []string{"event", "identity", "mapper", "op"}},
 	"internal/guest/guesttest": {rank: 1, imports: []string{"peer"}}, // imported by tests only
 
+	"internal/growth":        {rank: 3, pure: true, imports: []string{"disk", "inspection", "mapper"}},
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
 	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "identity", "mapper", "op", "sysprep", "wire"}},
 	"internal/sysprep":       {rank: 3, imports: []string{"event", "guest", "op"}},
@@ -78,7 +79,7 @@ var packages = map[string]place{
 	}},
 
 	"internal/cli": {rank: 6, imports: []string{
-		"archive", "bootstrap", "build", "clones", "comparison", "customize", "definition", "delivery", "digest", "disk", "event", "filesystem", "identity", "inspection", "machine", "op",
+		"archive", "bootstrap", "build", "clones", "comparison", "customize", "definition", "delivery", "digest", "disk", "event", "filesystem", "growth", "identity", "inspection", "machine", "op",
 		"pin", "plan", "program", "signed", "source", "store", "survey", "wire", "volume", "workpiece", "workshop",
 	}},
 

@@ -58,7 +58,7 @@ func (a *app) root() *cobra.Command {
 		a.buildCommand(), a.testCommand(), a.shellCommand(), a.publishCommand(), a.exportCommand(),
 		a.storeCommand(), a.doctorCommand(), a.versionCommand(),
 		a.catCommand(), a.lsCommand(), a.tarOutCommand(), a.getKernelCommand(),
-		a.inspectCommand(), a.diffCommand(), a.sysprepCommand(), a.customizeCommand(), a.trimCommand(),
+		a.inspectCommand(), a.diffCommand(), a.sysprepCommand(), a.customizeCommand(), a.resizeCommand(), a.trimCommand(),
 	)
 	return root
 }

@@ -74,7 +74,7 @@ func (a *app) storeGCCommand() *cobra.Command {
 			if policy.MaxAge, err = parseAge(age); err != nil {
 				return err
 			}
-			if policy.MaxSize, err = parseSize(most); err != nil {
+			if policy.MaxSize, err = parseSize("max-size", most); err != nil {
 				return err
 			}
 			s, err := a.openStore()
@@ -122,15 +122,16 @@ func parseAge(text string) (time.Duration, error) {
 	return d, nil
 }
 
-func parseSize(text string) (int64, error) {
+// parseSize reads a size of a flag, in bytes.
+func parseSize(flag, text string) (int64, error) {
 	m := sizeText.FindStringSubmatch(text)
 	if m == nil {
-		return 0, usageError{fmt.Sprintf("--max-size=%s: want a size such as 20G", text)}
+		return 0, usageError{fmt.Sprintf("--%s=%s: want a size such as 20G", flag, text)}
 	}
 	n, err := strconv.ParseInt(m[1], 10, 64)
 	shift := map[string]int{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[m[2]]
 	if err != nil || n > math.MaxInt64>>shift {
-		return 0, usageError{fmt.Sprintf("--max-size=%s: there is no such disk", text)}
+		return 0, usageError{fmt.Sprintf("--%s=%s: there is no such disk", flag, text)}
 	}
 	return n << shift, nil
 }

@@ -38,6 +38,7 @@ type Job struct {
 	Mounts     []Mount         `json:"mounts,omitempty"`  // the root first; for the workshop
 	Network    bool            `json:"network,omitempty"`
 	Files      bool            `json:"files,omitempty"` // there is a FilesDisk
+	Grow       *Grow           `json:"grow,omitempty"`  // before the Operations
 	Operations []op.Envelope   `json:"operations,omitempty"`
 	Trim       bool            `json:"trim,omitempty"`  // give free blocks back at the end
 	Shell      bool            `json:"shell,omitempty"` // an interactive shell on the console
@@ -55,6 +56,13 @@ type Mount struct {
 	Type      string `json:"type"`
 	Options   string `json:"options,omitempty"`
 	Device    string `json:"device,omitempty"` // name of one of Devices; then there is no partition
+}
+
+// Grow says which file system shall be as large as what it lies on.
+type Grow struct {
+	Dir      string        `json:"dir"`              // of one of Mounts
+	Volume   string        `json:"volume,omitempty"` // group/volume: the logical volume that must grow first
+	Physical mapper.Source `json:"physical"`         // the physical volume that must grow before that
 }
 
 // Test is what is asked of a booted machine.

@@ -103,6 +103,8 @@ type part struct {
 	format  string // mke2fs options, "vfat", "xfs" or "btrfs"
 	tree    string // below the guest; "" for an empty file system
 	content []byte // instead of a file system
+	number  int    // 0: the next one
+	logical bool   // in an extended partition
 }
 
 // mib is where the first partition begins, and the grain of all.
@@ -117,7 +119,16 @@ func makeDisk(t *testing.T, label string, parts ...part) string {
 	if label == "" {
 		offset = 0
 	}
-	for _, p := range parts {
+	for i, p := range parts {
+		if p.logical {
+			if !parts[max(0, i-1)].logical {
+				script += fmt.Sprintf("start=%d, type=5\n", offset*2048)
+			}
+			offset++
+		}
+		if p.number > 0 {
+			script += fmt.Sprintf("%d: ", p.number)
+		}
 		script += fmt.Sprintf("start=%d, size=%d\n", offset*2048, p.mib*2048)
 		offset += p.mib
 	}
@@ -132,6 +143,9 @@ func makeDisk(t *testing.T, label string, parts ...part) string {
 		}
 	}
 	for _, p := range parts {
+		if p.logical {
+			at++
+		}
 		switch {
 		case p.content != nil:
 			f, err := os.OpenFile(raw, os.O_WRONLY, 0)
