@@ -33,3 +33,32 @@ func TestApply(t *testing.T) {
 		t.Error("written behind the end")
 	}
 }
+
+// QEMU and Growable refuse the same.
+func TestGrowable(t *testing.T) {
+	peer.NeedTool(t, "qemu-img")
+	for _, c := range []struct {
+		compat   string
+		snapshot bool
+		good     bool
+	}{{"0.10", false, true}, {"0.10", true, false}, {"1.1", true, true}} {
+		path := filepath.Join(t.TempDir(), "disk")
+		peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", "compat="+c.compat, path, "4M")
+		if c.snapshot {
+			peer.Run(t, "qemu-img", "snapshot", "-c", "one", path)
+		}
+		if err := Growable(path, QCOW2); (err == nil) != c.good {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if err := Resize(t.Context(), path, QCOW2, 8<<20); (err == nil) != c.good {
+			t.Errorf("%+v: QEMU: %v", c, err)
+		}
+		if c.snapshot && !c.good {
+			peer.Run(t, "qemu-img", "amend", "-f", "qcow2", "-o", "compat=1.1", path)
+			if err := Growable(path, QCOW2); err != nil {
+				t.Errorf("amended: %v", err)
+			}
+			peer.Must(t, Resize(t.Context(), path, QCOW2, 8<<20))
+		}
+	}
+}
