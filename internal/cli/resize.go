@@ -58,6 +58,9 @@ func (a *app) resize(ctx context.Context, path string, f resizeFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := disk.Growable(piece.Path, piece.Format); err != nil {
+		return err
+	}
 	keys, err := readKeys(f.selectors, f.lookupEnv)
 	if err != nil {
 		return err
