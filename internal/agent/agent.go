@@ -89,21 +89,11 @@ func inWorkshop(job wire.Job, g *wire.Guest) (result wire.Result, err error) {
 	if err != nil {
 		return result, err
 	}
-	made, err := makeDevices(device, job.Devices)
-	if err != nil {
+	i := &image{disk: device, devices: job.Devices, mounts: job.Mounts}
+	defer func() { err = errors.Join(err, i.unmount(), i.remove()) }()
+	if err := i.mount(); err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, made.remove()) }()
-	unmount, err := mountImage(device, job.Mounts)
-	if err != nil {
-		return result, err
-	}
-	defer func() {
-		if stopped := killOthers(); stopped != nil {
-			err = errors.Join(err, stopped)
-		}
-		err = errors.Join(err, unmount())
-	}()
 	if job.Network {
 		if err := startNetwork(); err != nil {
 			return result, err
@@ -111,6 +101,11 @@ func inWorkshop(job wire.Job, g *wire.Guest) (result wire.Result, err error) {
 	}
 	if err := operate(job, g, device, &result); err != nil {
 		return result, err
+	}
+	if len(job.UUIDs) > 0 {
+		if err := renew(job, g, i); err != nil {
+			return result, err
+		}
 	}
 	if job.Trim {
 		g.Phase("give free blocks back")
@@ -122,18 +117,26 @@ func inWorkshop(job wire.Job, g *wire.Guest) (result wire.Result, err error) {
 	return result, nil
 }
 
-func operate(job wire.Job, g *wire.Guest, device string, result *wire.Result) (err error) {
+// openGuest is the mounted guest. The caller closes its root.
+func openGuest(job wire.Job, g *wire.Guest, device string) (*guest.Guest, error) {
 	root, err := guest.OpenRoot(sysroot)
+	if err != nil {
+		return nil, err
+	}
+	return &guest.Guest{
+		Root: root, Device: device, AgentPath: "/init", Sink: g.Sink(),
+		Runner: &guest.Chroot{Dir: sysroot, Redact: job.Redact, Sink: g.Sink()},
+	}, nil
+}
+
+func operate(job wire.Job, g *wire.Guest, device string, result *wire.Result) (err error) {
+	me, err := openGuest(job, g, device)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, root.Close()) }()
+	defer func() { err = errors.Join(err, me.Root.Close()) }()
 	if job.Identity {
-		result.Identity = identity.Gather(tree{root})
-	}
-	me := &guest.Guest{
-		Root: root, Device: device, AgentPath: "/init", Sink: g.Sink(),
-		Runner: &guest.Chroot{Dir: sysroot, Redact: job.Redact, Sink: g.Sink()},
+		result.Identity = identity.Gather(tree{me.Root})
 	}
 	if job.Files {
 		files, size, err := openFiles()
@@ -147,7 +150,7 @@ func operate(job wire.Job, g *wire.Guest, device string, result *wire.Result) (e
 	if job.Network {
 		nameserver = nameserverAddress
 	}
-	ready := &preparation{root: root, nameserver: nameserver}
+	ready := &preparation{root: me.Root, nameserver: nameserver}
 	defer func() { err = errors.Join(err, ready.end()) }()
 	if job.Grow != nil {
 		g.Phase("grow the file system")

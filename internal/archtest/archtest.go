@@ -43,25 +43,26 @@ var packages = map[string]place{
 	"internal/store":     {rank: 1, imports: []string{"digest"}},
 	"internal/tree":      {rank: 1, pure: true, imports: []string{"digest"}},
 	"internal/unpack":    {rank: 1, imports: []string{"disk", "event"}},
+	"internal/uuid":      {rank: 1, pure: true, imports: []string{"lvm", "mapper"}},
 	"internal/volume":    {rank: 1, pure: true, imports: []string{"disk", "luks", "lvm", "mapper", "md"}},
 	"internal/workpiece": {rank: 1, imports: []string{"disk"}},
 	"internal/xfs":       {rank: 1, pure: true, imports: []string{"filesystem"}},
 
 	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "identity", "op"}},
 	"internal/guest":           {rank: 2, imports: []string{"event", "op"}},
-	"internal/inspection":      {rank: 2, imports: []string{"btrfs", "disk", "ext4", "fat", "filesystem", "mapper", "volume", "xfs"}},
+	"internal/inspection":      {rank: 2, imports: []string{"btrfs", "disk", "ext4", "fat", "filesystem", "mapper", "uuid", "volume", "xfs"}},
 	"internal/repo/publish":    {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
 	"internal/source":          {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
-	"internal/wire":            {rank: 2, imports: []string{"event", "identity", "mapper", "op"}},
+	"internal/wire":            {rank: 2, imports: []string{"event", "identity", "mapper", "op", "uuid"}},
 	"internal/guest/guesttest": {rank: 1, imports: []string{"peer"}}, // imported by tests only
 
 	"internal/growth":        {rank: 3, pure: true, imports: []string{"disk", "inspection", "mapper"}},
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
-	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "identity", "mapper", "op", "sysprep", "wire"}},
-	"internal/sysprep":       {rank: 3, imports: []string{"event", "guest", "op"}},
+	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "identity", "mapper", "op", "sysprep", "uuid", "wire"}},
+	"internal/sysprep":       {rank: 3, imports: []string{"event", "guest", "op", "uuid"}},
 	"internal/survey":        {rank: 3, pure: true, imports: []string{"disk", "filesystem", "inspection", "pkgdb"}},
 	"internal/target/docker": {rank: 3, imports: []string{"archive", "digest", "event", "filesystem", "inspection"}},
-	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "mapper", "op", "volume", "wire"}},
+	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "mapper", "op", "uuid", "volume", "wire"}},
 
 	"internal/comparison": {rank: 4, pure: true, imports: []string{"filesystem", "inspection", "pkgdb", "survey"}},
 

@@ -16,6 +16,7 @@ import (
 
 	"herdbook/internal/filesystem"
 	"herdbook/internal/mapper"
+	"herdbook/internal/uuid"
 	"herdbook/internal/volume"
 )
 
@@ -32,6 +33,8 @@ type System struct {
 	hibernated bool
 	tree       *filesystem.FS
 	mounted    []filesystem.Mounted
+	set        *volume.Set
+	volumes    []fileSystem
 }
 
 // Mount is one file system of the disk and where it belongs.
@@ -103,21 +106,30 @@ func inspectDisk(r io.ReaderAt, size int64, keys []volume.Key) (*System, error) 
 		return nil, err
 	}
 	root.Volume = set.Volumes[at]
-	s := &System{hibernated: slices.ContainsFunc(volumes, func(v fileSystem) bool { return v.kind == hibernated })}
+	s := &System{set: set, volumes: volumes}
+	s.hibernated = slices.ContainsFunc(volumes, func(v fileSystem) bool { return v.kind == hibernated })
 	if err := s.mount(root, volumes); err != nil {
 		return nil, err
 	}
-	var sources []mapper.Source
-	for _, m := range s.Mounts {
-		sources = append(sources, mapper.Source{Partition: m.Partition, Device: m.Device})
-	}
-	s.Devices = set.Devices(sources...)
+	s.Devices = s.devices(nil)
 	if s.Release, err = readRelease(s.tree); err != nil {
 		return nil, err
 	}
 	s.Architecture = architecture(s.tree)
 	s.Kernels, err = kernels(s.tree)
 	return s, err
+}
+
+// devices are those that mounts need, and identities besides.
+func (s *System) devices(ids []uuid.Change) []mapper.Device {
+	var sources []mapper.Source
+	for _, m := range s.Mounts {
+		sources = append(sources, mapper.Source{Partition: m.Partition, Device: m.Device})
+	}
+	for _, id := range ids {
+		sources = append(sources, id.Source)
+	}
+	return s.set.Devices(sources...)
 }
 
 // findRoot finds the file system that is the root of a system, and the index of its

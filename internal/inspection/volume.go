@@ -13,6 +13,7 @@ import (
 	"herdbook/internal/ext4"
 	"herdbook/internal/fat"
 	"herdbook/internal/filesystem"
+	"herdbook/internal/uuid"
 	"herdbook/internal/volume"
 	"herdbook/internal/xfs"
 )
@@ -117,7 +118,11 @@ func readVolume(of volume.Volume) (fileSystem, error) {
 		}
 		return v, err
 	}
-	return fileSystem{Volume: of, kind: foreign(of)}, nil
+	v := fileSystem{Volume: of, kind: foreign(of)}
+	if v.kind == string(uuid.Swap) {
+		v.uuid = uuid.ReadSwap(of)
+	}
+	return v, nil
 }
 
 // rootSubvolumes are those in which installers put the root, where the default

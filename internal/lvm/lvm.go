@@ -1,7 +1,7 @@
 // Package lvm reads the metadata of LVM2: the label of a physical volume, its
 // metadata areas, and the text in them that says which volume group it belongs to
-// and which logical volumes lie where. It reads what is on a disk and changes
-// nothing; where the bytes of a logical volume are is left to its caller.
+// and which logical volumes lie where. Of what is on a disk it changes nothing but
+// identifiers; where the bytes of a logical volume are is left to its caller.
 //
 // The format is that of LVM2's lib/format_text: layout.h for the headers,
 // import_vsn1.c for the text. Nothing in an image is taken on trust: checksums
@@ -91,25 +91,34 @@ func findLabel(r io.ReaderAt, size int64) ([]byte, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read LVM label: %w", err)
 	}
+	i, at, err := labelIn(head[:n])
+	if err != nil {
+		return nil, err
+	}
+	return head[i*sector:][:sector][at:], nil
+}
+
+// labelIn finds the label's sector, and where in it the header begins.
+func labelIn(head []byte) (number int, header uint32, err error) {
 	le := binary.LittleEndian
-	for i := range n / sector {
+	for i := range len(head) / sector {
 		s := head[i*sector:][:sector]
 		if string(s[:8]) != "LABELONE" || string(s[24:32]) != "LVM2 001" {
 			continue
 		}
 		if le.Uint64(s[8:]) != uint64(i) {
-			return nil, corrupt("a label of sector %d in sector %d", le.Uint64(s[8:]), i)
+			return 0, 0, corrupt("a label of sector %d in sector %d", le.Uint64(s[8:]), i)
 		}
 		if sum(s[20:]) != le.Uint32(s[16:]) {
-			return nil, corrupt("checksum of the label")
+			return 0, 0, corrupt("checksum of the label")
 		}
 		at := le.Uint32(s[20:])
 		if at < 32 || at > sector-idLength-8 {
-			return nil, corrupt("a header at byte %d of its sector", at)
+			return 0, 0, corrupt("a header at byte %d of its sector", at)
 		}
-		return s[at:], nil
+		return i, at, nil
 	}
-	return nil, ErrNotLVM
+	return 0, 0, ErrNotLVM
 }
 
 // sum is LVM's CRC: the common polynomial, without the inversions.

@@ -349,11 +349,13 @@ var SysprepOperations = []SysprepOperation{
 	{
 		Name: "fs-uuids", Phase: SysprepDevice,
 		Heading:     "Change the UUIDs of file systems",
-		Description: "Gives every file system a new random UUID.",
+		Description: "Gives every ext2, ext3, ext4, XFS, btrfs and FAT file system and every swap area, mounted or not, a new random UUID; those of LUKS and RAID stay. What finds them by it follows: fstab, crypttab, the files of GRUB, systemd-boot and extlinux, GRUB's cores for UEFI and BIOS, unified kernels that are not signed, settings of makers of initrds. If an initrd says an old UUID, or cannot be looked into, the guest's own `update-initramfs`, `dracut` or `mkinitcpio` makes all of them anew. UUIDs of ext, XFS and btrfs are changed by the guest's own `tune2fs`, `xfs_db` and `btrfstune`; a guest without them is refused. As the UUIDs are random, so is the layer: what is built twice has others.",
+		Difference:  "It changes the UUIDs alone, and most images do not boot any more. It skips with a warning what it cannot change.",
 	},
 	{
 		Name: "lvm-uuids", Default: true, Phase: SysprepDevice,
 		Heading:     "Change the UUIDs of LVM's volumes",
-		Description: "Gives every physical volume and volume group of LVM2 a new random UUID.",
+		Description: "Gives every physical volume and volume group of LVM2 a new random UUID. LVM's own backups and lists, and GRUB's files, follow; if `/boot` lies on a logical volume, the guest's own `grub-install` makes GRUB's core for BIOS anew. A group of which a member is on another disk is refused.",
+		Difference:  "GRUB finds `/boot` on a logical volume by these UUIDs, and there it does not follow.",
 	},
 }

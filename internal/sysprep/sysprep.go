@@ -3,8 +3,8 @@
 // work by the primitives of guest.Root, so that no link of a hostile image leads out
 // of it, and all can be repeated: a second run changes nothing.
 //
-// What works on the disk itself is left to others: Apply carries out the phase of
-// files only.
+// Apply carries out the phase of files. That of the disk has three steps, between which its
+// caller unmounts and mounts: BringTools, Change and Follow.
 package sysprep
 
 import (

@@ -69,6 +69,7 @@ type group struct {
 	*lvm.Group // the newest description
 	on         map[string]candidate
 	done       bool
+	err        error // why it is not whole
 }
 
 // lookForLVM notes a physical volume.
@@ -85,7 +86,7 @@ func (f *finder) lookForLVM(c candidate) (bool, error) {
 			return true, fmt.Errorf("it is physical volume %s, as is %s", pv.ID, other.Name)
 		}
 	}
-	f.physical = append(f.physical, physical{pv.ID, c})
+	f.members = append(f.members, physical{pv.ID, c})
 	if pv.Group == nil {
 		return true, nil
 	}
@@ -110,7 +111,7 @@ func (f *finder) find(g *group) error {
 	g.on = map[string]candidate{}
 	var missing []string
 	for _, m := range g.Members {
-		for _, p := range f.physical {
+		for _, p := range f.members {
 			if p.id != m.ID {
 				continue
 			}
@@ -140,7 +141,7 @@ func (f *finder) assembleGroups(last bool) {
 		if err != nil && !last {
 			continue
 		}
-		g.done = true
+		g.done, g.err = true, err
 		for _, other := range f.groups {
 			if other != g && other.done && other.Name == g.Name {
 				err = fmt.Errorf("two volume groups have the name %s; rename one with vgrename", g.Name)
@@ -151,6 +152,20 @@ func (f *finder) assembleGroups(last bool) {
 				f.addLogical(g, lv, err)
 			}
 		}
+	}
+}
+
+// listPhysical lists the physical volumes, whether they belong to a group or not. What they
+// say themselves may be nothing: the group's newest description is what counts.
+func (f *finder) listPhysical() {
+	for _, p := range f.members {
+		listed := Physical{Source: p.Source, ID: p.id}
+		for _, g := range f.groups {
+			if slices.ContainsFunc(g.Members, func(m lvm.Member) bool { return m.ID == p.id }) {
+				listed.GroupID, listed.Err = g.ID, g.err
+			}
+		}
+		f.Physical = append(f.Physical, listed)
 	}
 }
 

@@ -57,9 +57,18 @@ func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "key of %q", k.Volume)
 
 // Set is everything that was found on a disk.
 type Set struct {
-	Volumes []Volume // without those that only hold others
-	devices []mapper.Device
-	starts  map[int]int64 // of partitions by their numbers, in bytes
+	Volumes  []Volume // without those that only hold others
+	Physical []Physical
+	devices  []mapper.Device
+	starts   map[int]int64 // of partitions by their numbers, in bytes
+}
+
+// Physical is a physical volume of LVM.
+type Physical struct {
+	Source  mapper.Source
+	ID      string // as LVM writes it
+	GroupID string // of its volume group; "" if it has none
+	Err     error  // why its volume group is not whole
 }
 
 // Devices are the devices that must be made, in this order, for a kernel to get at
@@ -101,6 +110,11 @@ func (s *Set) Rename(uuid, name string) {
 	for i := range s.Volumes {
 		if v := &s.Volumes[i]; v.Source.Device == old {
 			v.Source.Device, v.Paths = name, append(v.Paths, "mapper/"+name)
+		}
+	}
+	for i := range s.Physical {
+		if p := &s.Physical[i]; p.Source.Device == old {
+			p.Source.Device = name
 		}
 	}
 	for _, d := range s.devices {
@@ -147,6 +161,7 @@ func Find(r io.ReaderAt, partitions []disk.Partition, keys []Key) (*Set, error) 
 	}
 	f.assembleArrays(true)
 	f.assembleGroups(true)
+	f.listPhysical()
 	return &f.Set, nil
 }
 
@@ -164,13 +179,13 @@ type candidate struct {
 // finder goes from the partitions inward.
 type finder struct {
 	Set
-	keys     []Key
-	readers  map[mapper.Source]io.ReaderAt
-	pending  []candidate
-	arrays   []*array // in the order in which they were met
-	groups   []*group
-	physical []physical
-	count    int
+	keys    []Key
+	readers map[mapper.Source]io.ReaderAt
+	pending []candidate
+	arrays  []*array // in the order in which they were met
+	groups  []*group
+	members []physical
+	count   int
 }
 
 // look finds out what a volume holds: other volumes, or maybe a file system.

@@ -14,6 +14,7 @@ import (
 	"herdbook/internal/identity"
 	"herdbook/internal/mapper"
 	"herdbook/internal/op"
+	"herdbook/internal/uuid"
 )
 
 // Port is the name of the virtio-serial port.
@@ -40,9 +41,11 @@ type Job struct {
 	Files      bool            `json:"files,omitempty"` // there is a FilesDisk
 	Grow       *Grow           `json:"grow,omitempty"`  // before the Operations
 	Operations []op.Envelope   `json:"operations,omitempty"`
-	Trim       bool            `json:"trim,omitempty"`  // give free blocks back at the end
-	Shell      bool            `json:"shell,omitempty"` // an interactive shell on the console
-	Test       *Test           `json:"test,omitempty"`  // for the booted machine
+	// UUIDs are changed when the operations are done; Source is of the RootDisk.
+	UUIDs []uuid.Change `json:"uuids,omitempty"`
+	Trim  bool          `json:"trim,omitempty"`  // give free blocks back at the end
+	Shell bool          `json:"shell,omitempty"` // an interactive shell on the console
+	Test  *Test         `json:"test,omitempty"`  // for the booted machine
 	// Gather what names the machine: of the quiet disk before any operation, or of the
 	// booted system.
 	Identity bool     `json:"identity,omitempty"`

@@ -17,6 +17,7 @@ import (
 	"herdbook/internal/machine"
 	"herdbook/internal/mapper"
 	"herdbook/internal/op"
+	"herdbook/internal/uuid"
 	"herdbook/internal/volume"
 	"herdbook/internal/wire"
 )
@@ -67,11 +68,11 @@ const commandLine = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigati
 // Run works on a quiet disk and returns when everything is on it. An error
 // that is a *FailedError came from the work; any other from the machine.
 func Run(ctx context.Context, s Session) (wire.Result, error) {
-	parts, system, err := s.parts()
+	parts, system, renewed, err := s.parts()
 	if err != nil {
 		return wire.Result{}, fmt.Errorf("workshop: %w", err)
 	}
-	s.Job.Devices = system.Devices
+	s.Job.Devices, s.Job.UUIDs = system.Devices, renewed
 	for _, m := range system.Mounts {
 		s.Job.Mounts = append(s.Job.Mounts, wire.Mount(m))
 	}
@@ -92,7 +93,7 @@ func Run(ctx context.Context, s Session) (wire.Result, error) {
 	if !result.OK {
 		return result, &FailedError{result}
 	}
-	return result, nil
+	return result, s.verify(renewed)
 }
 
 // Boot starts an image by its own boot loader. The agent must have been
@@ -115,11 +116,12 @@ func Boot(ctx context.Context, s Session, firmware machine.Firmware) (wire.Resul
 	return result, nil
 }
 
-// parts reads the image and makes what the workshop boots.
-func (s Session) parts() (Parts, *inspection.System, error) {
+// parts reads the image and makes what the workshop boots, and what names its volumes are
+// to have if their own are to be changed.
+func (s Session) parts() (Parts, *inspection.System, []uuid.Change, error) {
 	image, err := disk.Open(s.Disk, disk.QCOW2)
 	if err != nil {
-		return Parts{}, nil, err
+		return Parts{}, nil, nil, err
 	}
 	defer image.Close()
 	system, err := inspection.Disk(image, image.Size(), s.Keys...)
@@ -127,10 +129,14 @@ func (s Session) parts() (Parts, *inspection.System, error) {
 		err = system.Quiet()
 	}
 	if err != nil {
-		return Parts{}, nil, err
+		return Parts{}, nil, nil, err
+	}
+	renewed, err := s.renewed(system)
+	if err != nil {
+		return Parts{}, nil, nil, err
 	}
 	parts, err := Build(system, s.Agent, s.Job.Network)
-	return parts, system, err
+	return parts, system, renewed, err
 }
 
 func (s Session) spec() machine.Spec {
