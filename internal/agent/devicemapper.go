@@ -102,7 +102,11 @@ func (d *devices) remove() error {
 	}
 	var errs []error
 	for i := len(d.made) - 1; i >= 0; i-- {
-		if err := d.ask(dmRemove, newRequest(d.made[i], 0)); err != nil {
+		err := d.ask(dmRemove, newRequest(d.made[i], 0))
+		if err == nil { // the same name may be wanted again, for another device
+			err = os.Remove(filepath.Join("/dev/mapper", d.made[i]))
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove device %s: %w", d.made[i], err))
 		}
 	}

@@ -48,11 +48,11 @@ func growDisk(t *testing.T, path string, size int64, keys ...volume.Key) *growth
 	return p
 }
 
-// addLVM gives a guest LVM's program with its libraries.
-func (g guest) addLVM(t *testing.T) {
+// addProgram gives a guest a program of this machine with its libraries.
+func (g guest) addProgram(t *testing.T, name string) {
 	t.Helper()
-	peer.NeedTool(t, "lvm", "ldd")
-	program := strings.TrimSpace(peer.Run(t, "sh", "-c", "command -v lvm"))
+	peer.NeedTool(t, name, "ldd")
+	program := strings.TrimSpace(peer.Run(t, "sh", "-c", "command -v "+name))
 	for _, file := range append(strings.Fields(peer.Run(t, "ldd", program)), program) {
 		if !strings.HasPrefix(file, "/") {
 			continue
@@ -90,17 +90,7 @@ func TestVMGrow(t *testing.T) {
 			g.write(t, "etc/fstab", "/dev/vda1 / btrfs subvol=root\n")
 			return makeDisk(t, "gpt", root("btrfs", g))
 		}},
-		{"LVM", "e2fsck -fn", func(t *testing.T, g guest) string {
-			g.addLVM(t)
-			l := peer.NewLVM(t, 400*mib)
-			l.Run("pvcreate", l.Loops[0])
-			l.Run("vgcreate", "-s", "1m", "my-vg", l.Loops[0])
-			l.Create("-l", "380", "-n", "the-root", "my-vg")
-			peer.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-E", fmt.Sprintf("offset=%d", mib), "-d", g.dir, l.Files[0], "380M")
-			content, err := os.ReadFile(l.Files[0])
-			peer.Must(t, err)
-			return makeDisk(t, "gpt", part{mib: 400, content: content})
-		}},
+		{"LVM", "e2fsck -fn", onLVM},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := newGuest(t, "")
@@ -120,6 +110,20 @@ func TestVMGrow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onLVM puts a guest on a logical volume.
+func onLVM(t *testing.T, g guest) string {
+	t.Helper()
+	g.addProgram(t, "lvm")
+	l := peer.NewLVM(t, 400*mib)
+	l.Run("pvcreate", l.Loops[0])
+	l.Run("vgcreate", "-s", "1m", "my-vg", l.Loops[0])
+	l.Create("-l", "380", "-n", "the-root", "my-vg")
+	peer.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-E", fmt.Sprintf("offset=%d", mib), "-d", g.dir, l.Files[0], "380M")
+	content, err := os.ReadFile(l.Files[0])
+	peer.Must(t, err)
+	return makeDisk(t, "gpt", part{mib: 400, content: content})
 }
 
 // checkGrown has the tools themselves look at the table and the file system.
