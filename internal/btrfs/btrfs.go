@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 
 	"herdbook/internal/filesystem"
@@ -126,7 +125,7 @@ func (v *volume) readSuper(s []byte, size int64) error {
 		return corrupt("its checksum is %x, want %x", got, s[:len(got)])
 	}
 	incompat := le.Uint64(s[0xBC:])
-	if err := checkFeatures(incompat); err != nil {
+	if err := filesystem.UnknownFeatures(filesystem.FeatureNames("incompat", incompat&^incompatSupported, incompatNames)); err != nil {
 		return err
 	}
 	if n := le.Uint64(s[0x88:]); n != 1 {
@@ -169,25 +168,6 @@ func (v *volume) readGeometry(s []byte, size int64) error {
 	v.inodes = filesystem.NewCache[uint64, *inode](4096)
 	v.unpacked = filesystem.NewCache[packed, []byte](16)
 	return nil
-}
-
-func checkFeatures(incompat uint64) error {
-	unknown := incompat &^ incompatSupported
-	if unknown == 0 {
-		return nil
-	}
-	var names []string
-	for bit := uint64(1); bit != 0; bit <<= 1 {
-		if unknown&bit == 0 {
-			continue
-		}
-		name := incompatNames[bit]
-		if name == "" {
-			name = fmt.Sprintf("incompat bit 0x%x", bit)
-		}
-		names = append(names, name)
-	}
-	return fmt.Errorf("this reader does not know the feature %s", strings.Join(names, ", "))
 }
 
 // uuid is the file system's as blkid writes it.

@@ -58,7 +58,7 @@ const (
 )
 
 // incompatNames are the names that mke2fs gives to what is refused.
-var incompatNames = map[uint32]string{0x1: "compression", incompatJournal: "journal_dev", incompatDirdata: "dirdata"}
+var incompatNames = map[uint64]string{0x1: "compression", incompatJournal: "journal_dev", incompatDirdata: "dirdata"}
 
 const (
 	superOffset = 1024
@@ -173,22 +173,7 @@ func (f *FS) readSuper(s []byte) error {
 }
 
 func (f *FS) checkFeatures() error {
-	unknown := f.incompat &^ incompatSupported
-	if unknown == 0 {
-		return nil
-	}
-	var names []string
-	for bit := uint32(1); bit != 0; bit <<= 1 {
-		if unknown&bit == 0 {
-			continue
-		}
-		name := incompatNames[bit]
-		if name == "" {
-			name = fmt.Sprintf("incompat bit 0x%x", bit)
-		}
-		names = append(names, name)
-	}
-	return fmt.Errorf("this reader does not know the feature %s", strings.Join(names, ", "))
+	return filesystem.UnknownFeatures(filesystem.FeatureNames("incompat", uint64(f.incompat&^incompatSupported), incompatNames))
 }
 
 func (f *FS) readGeometry(s []byte) error {

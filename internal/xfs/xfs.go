@@ -54,7 +54,7 @@ const (
 )
 
 // incompatNames are the names that mkfs.xfs gives to what is refused.
-var incompatNames = map[uint32]string{0x10: "needsrepair", 0x100: "metadir", 0x200: "zoned", 0x400: "zone gaps"}
+var incompatNames = map[uint64]string{0x10: "needsrepair", 0x100: "metadir", 0x200: "zoned", 0x400: "zone gaps"}
 
 const (
 	superSize  = 264 // of what is read here
@@ -189,23 +189,9 @@ func (f *FS) checkFeatures(s []byte) error {
 	case version&versionCI != 0:
 		names = append(names, "version=ci")
 	}
-	for bit := uint32(1); bit != 0; bit <<= 1 {
-		if features2&^features2Known&bit != 0 {
-			names = append(names, fmt.Sprintf("features2 bit 0x%x", bit))
-		}
-		if incompat&^incompatKnown&bit == 0 {
-			continue
-		}
-		if name := incompatNames[bit]; name != "" {
-			names = append(names, name)
-		} else {
-			names = append(names, fmt.Sprintf("incompat bit 0x%x", bit))
-		}
-	}
-	if len(names) > 0 {
-		return fmt.Errorf("this reader does not know the feature %s", strings.Join(names, ", "))
-	}
-	return nil
+	names = append(names, filesystem.FeatureNames("features2", uint64(features2&^features2Known), nil)...)
+	names = append(names, filesystem.FeatureNames("incompat", uint64(incompat&^incompatKnown), incompatNames)...)
+	return filesystem.UnknownFeatures(names)
 }
 
 func (f *FS) readGeometry(s []byte, size int64) error {
