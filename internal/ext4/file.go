@@ -118,6 +118,9 @@ func (f *FS) readBytes(p []byte, at int64) error {
 // Data calls fn for every run of bytes of the file that is not a hole.
 func (o *content) Data(fn func(start, length int64) error) error {
 	if o.inline != nil {
+		if o.n.Size == 0 {
+			return nil
+		}
 		return fn(0, o.n.Size)
 	}
 	for _, e := range o.extents {
