@@ -56,6 +56,8 @@ var packages = map[string]place{
 	"internal/wire":            {rank: 2, imports: []string{"event", "identity", "mapper", "op", "uuid"}},
 	"internal/guest/guesttest": {rank: 1, imports: []string{"peer"}}, // imported by tests only
 
+	"internal/filesystem/readertest": {rank: 1, imports: []string{"filesystem", "peer"}}, // imported by tests only
+
 	"internal/growth":        {rank: 3, pure: true, imports: []string{"disk", "inspection", "mapper"}},
 	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
 	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "identity", "mapper", "op", "sysprep", "uuid", "wire"}},

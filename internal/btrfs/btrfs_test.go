@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -20,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"herdbook/internal/filesystem"
+	"herdbook/internal/filesystem/readertest"
 	"herdbook/internal/peer"
 )
 
@@ -28,17 +28,10 @@ func filled(t testing.TB, options string) string {
 	t.Helper()
 	peer.NeedTool(t, "mkfs.btrfs")
 	tree := t.TempDir()
-	for name, content := range map[string]string{
-		"etc/os-release": "ID=debian\n", "deep/er/and/file": strings.Repeat("x", 5000), "sparse": strings.Repeat("\x00", 100000) + "end",
-		"large": strings.Repeat("0123456789abcdef", 20000), "empty": "",
-	} {
-		peer.Must(t, os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755))
-		peer.Must(t, os.WriteFile(filepath.Join(tree, name), []byte(content), 0o644))
-	}
+	readertest.PlantSmall(t, tree)
 	for i := range 100 {
 		peer.Must(t, os.WriteFile(filepath.Join(tree, "deep", strings.Repeat("n", 40)+fmt.Sprint(i)), []byte("inline"), 0o600))
 	}
-	peer.Must(t, os.Symlink("and", filepath.Join(tree, "deep/er/link")))
 	return makeImage(t, options+" --rootdir "+tree)
 }
 
@@ -158,9 +151,7 @@ type damaged struct {
 
 func newDamaged(t testing.TB, path string) *damaged {
 	t.Helper()
-	file, err := os.Open(path)
-	peer.Must(t, err)
-	t.Cleanup(func() { file.Close() })
+	file, _ := readertest.File(t, path)
 	d := &damaged{file: file}
 	d.reset()
 	return d
@@ -225,17 +216,7 @@ func readAll(r io.ReaderAt) {
 	if err != nil {
 		return
 	}
-	_ = f.Walk(func(name string, e *filesystem.Entry) error {
-		_, _ = e.ReadLink()
-		_, _ = e.Xattrs()
-		if file, err := e.Open(); err == nil {
-			_, _ = io.Copy(io.Discard, io.LimitReader(file, 1<<20))
-			_ = file.Data(func(int64, int64) error { return nil })
-		}
-		return nil
-	})
-	_ = f.UsedRanges(func(int64, int64) error { return nil })
-	_, _ = f.Stat("deep/er/link/file")
+	readertest.ReadAll(f, "deep/er/link/file")
 	_, _ = f.Subvolume("sub/volume")
 	_, _ = f.SubvolumeID(257)
 }
@@ -284,12 +265,9 @@ func TestCorruptImagesEndInErrors(t *testing.T) {
 				}
 			})
 		}
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		readAll(d)
-		runtime.ReadMemStats(&after)
-		if d.read > 20*clean+(50<<20) || after.TotalAlloc-before.TotalAlloc > 1<<30 {
-			t.Errorf("round %d: %d MiB read, %d of the whole one; %d MiB allocated", round, d.read>>20, clean>>20, (after.TotalAlloc-before.TotalAlloc)>>20)
+		allocated := readertest.Allocated(func() { readAll(d) })
+		if d.read > 20*clean+(50<<20) || allocated > 1<<30 {
+			t.Errorf("round %d: %d MiB read, %d of the whole one; %d MiB allocated", round, d.read>>20, clean>>20, allocated>>20)
 		}
 	}
 }

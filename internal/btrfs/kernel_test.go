@@ -4,20 +4,18 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"herdbook/internal/filesystem"
+	"herdbook/internal/filesystem/readertest"
 	"herdbook/internal/peer"
 )
 
@@ -35,12 +33,7 @@ func makeImage(t testing.TB, options string) string {
 
 func openImage(t testing.TB, path string) *FS {
 	t.Helper()
-	file, err := os.Open(path)
-	peer.Must(t, err)
-	t.Cleanup(func() { file.Close() })
-	stat, err := file.Stat()
-	peer.Must(t, err)
-	f, err := Open(file, stat.Size())
+	f, err := Open(readertest.File(t, path))
 	peer.Must(t, err)
 	return f
 }
@@ -48,17 +41,7 @@ func openImage(t testing.TB, path string) *FS {
 // mount lets the kernel mount an image, for this test alone.
 func mount(t testing.TB, image string, options ...string) string {
 	t.Helper()
-	peer.NeedRoot(t, "mounting")
-	peer.OwnMounts(t)
-	dir := t.TempDir()
-	// mount(8) is run by this thread, and so in its namespace.
-	peer.Run(t, "mount", "-t", "btrfs", "-o", strings.Join(append([]string{"loop"}, options...), ","), image, dir)
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			t.Error(err)
-		}
-	})
-	return dir
+	return readertest.Mount(t, "btrfs", image, options...)
 }
 
 // text is bytes that can be compressed, and are not all the same.
@@ -76,22 +59,13 @@ func populate(t testing.TB, dir string) {
 	t.Helper()
 	random := rand.New(rand.NewSource(1))
 	noise := func(n int) []byte { p := make([]byte, n); random.Read(p); return p }
-	for name, content := range map[string][]byte{
-		"empty": nil, "tiny": []byte("a"), "inline": noise(1500), "inline-text": text(random, 2000), "edge": text(random, 4096), "odd": noise(70001),
-		"large": noise(5 << 20), "large-text": text(random, 3<<20+77), "zeros": make([]byte, 300000), "deep/er/and/deeper/file": []byte("down here"),
-		strings.Repeat("n", 255): []byte("long"), "holes/in-front": append(make([]byte, 1<<20), noise(5000)...),
-		"mixed": bytes.Join([][]byte{text(random, 200000), noise(200000), text(random, 200000), make([]byte, 200000)}, nil), "ünï/čödé": []byte("utf-8"),
-	} {
-		peer.Must(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
-		peer.Must(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
-	}
-	sparse, err := os.Create(filepath.Join(dir, "holes/sparse"))
+	readertest.Plant(t, dir)
+	readertest.Write(t, dir, map[string][]byte{
+		"inline": noise(1500), "inline-text": text(random, 2000), "edge": text(random, 4096), "large-text": text(random, 3<<20+77),
+		"mixed": bytes.Join([][]byte{text(random, 200000), noise(200000), text(random, 200000), make([]byte, 200000)}, nil),
+	})
+	sparse, err := os.OpenFile(filepath.Join(dir, "holes/sparse"), os.O_WRONLY, 0)
 	peer.Must(t, err)
-	for _, off := range []int64{0, 1 << 20, 20<<20 + 123} {
-		_, err := sparse.WriteAt(noise(4096), off)
-		peer.Must(t, err)
-	}
-	peer.Must(t, sparse.Truncate(21<<20))
 	peer.Must(t, unix.Fallocate(int(sparse.Fd()), 0, 5<<20, 1<<20))                                                     // reserved, never written
 	peer.Must(t, unix.Fallocate(int(sparse.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 1<<20+100, 1000)) // in one block
 	peer.Must(t, unix.Fallocate(int(sparse.Fd()), unix.FALLOC_FL_KEEP_SIZE, 30<<20, 1<<20))                             // behind the end
@@ -143,18 +117,6 @@ var collisions = sync.OnceValue(func() (names []string) {
 func special(t testing.TB, dir string) {
 	t.Helper()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	peer.Must(t, os.Symlink("deep/er", at("link")))
-	peer.Must(t, os.Symlink("/"+strings.Repeat("long/", 40)+"end", at("dangling")))
-	peer.Must(t, os.Link(at("odd"), at("deep/hardlink")))
-	peer.Must(t, os.WriteFile(at("setuid"), []byte("x"), 0o755))
-	peer.Must(t, os.Chmod(at("setuid"), 0o755|fs.ModeSetuid|fs.ModeSetgid))
-	peer.Must(t, os.Mkdir(at("sticky"), 0o777))
-	peer.Must(t, os.Chmod(at("sticky"), 0o777|fs.ModeSticky))
-	peer.Must(t, syscall.Mkfifo(at("pipe"), 0o640))
-	peer.Must(t, os.Chown(at("tiny"), 70000, 80000))
-	peer.Must(t, syscall.Mknod(at("null"), syscall.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-	peer.Must(t, syscall.Mknod(at("nvme"), syscall.S_IFBLK|0o660, int(unix.Mkdev(259, 70000))))
-	peer.Must(t, unix.Setxattr(at("odd"), "security.capability", []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0))
 	for i := range 40 {
 		peer.Must(t, unix.Setxattr(at("inline"), fmt.Sprintf("user.note-%d", i), bytes.Repeat([]byte{byte(i)}, i*40), 0))
 	}
@@ -170,139 +132,28 @@ func special(t testing.TB, dir string) {
 // what is read.
 func compare(t *testing.T, f *FS, dir string) {
 	t.Helper()
-	found := map[string]bool{}
-	peer.Must(t, f.Walk(func(name string, e *filesystem.Entry) error {
-		found[name] = true
-		compareFile(t, e, name, filepath.Join(dir, name))
-		if again, err := f.Entry(name); err != nil {
-			t.Errorf("%s is not found by its name: %v", name, err)
-		} else if a, err := again.Stat(); err != nil {
-			t.Errorf("%s: %v", name, err)
-		} else if b, err := e.Stat(); err != nil || *a != *b {
-			t.Errorf("%s is found as another by its name: %v", name, err)
+	readertest.Comparison{Fields: func(_ string, fields readertest.Fields) {
+		number := fields["number"]
+		number.Got &= 1<<numberBits - 1
+		fields["number"] = number
+		if number.Want == 2 { // an empty directory in the place of a subvolume has no times
+			fields.Delete("number", "links", "modified", "changed", "read", "made", "size", "major", "minor")
 		}
-		return nil
-	}))
-	peer.Must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if name, _ := filepath.Rel(dir, path); !found[name] {
-			t.Errorf("%s is not found", name)
-		}
-		return err
-	}))
+	}}.Tree(t, f.FS, dir)
 }
 
-func compareFile(t *testing.T, e *filesystem.Entry, name, path string) {
+// compareSparse makes sure that a hole is one.
+func compareSparse(t *testing.T, f *FS) {
 	t.Helper()
-	var want unix.Stat_t
-	peer.Must(t, unix.Lstat(path, &want))
-	got, err := e.Stat()
-	if err != nil {
-		t.Errorf("%s: %v", name, err)
-		return
-	}
-	object := got.Ino & (1<<numberBits - 1)
-	fields := map[string][2]int64{
-		"mode": {int64(got.Mode), int64(want.Mode)}, "owner": {int64(got.UID), int64(want.Uid)}, "group": {int64(got.GID), int64(want.Gid)},
-	}
-	if want.Ino != 2 { // an empty directory in the place of a subvolume has no times
-		fields["number"] = [2]int64{int64(object), int64(want.Ino)}
-		fields["links"] = [2]int64{int64(got.Nlink), int64(want.Nlink)}
-		fields["modified"] = [2]int64{got.Mtime.UnixNano(), unix.TimespecToNsec(want.Mtim)}
-		fields["changed"] = [2]int64{got.Ctime.UnixNano(), unix.TimespecToNsec(want.Ctim)}
-		fields["read"] = [2]int64{got.Atime.UnixNano(), unix.TimespecToNsec(want.Atim)}
-		fields["size"] = [2]int64{got.Size, want.Size}
-		fields["device"] = [2]int64{int64(unix.Mkdev(got.Major, got.Minor)), int64(want.Rdev)}
-	}
-	for what, is := range fields {
-		if is[0] != is[1] {
-			t.Errorf("%s: %s %d, the kernel says %d", name, what, is[0], is[1])
-		}
-	}
-	switch {
-	case e.Type().IsRegular():
-		compareContent(t, e, name, path)
-	case e.Type()&fs.ModeSymlink != 0:
-		a, err1 := e.ReadLink()
-		b, err2 := os.Readlink(path)
-		if a != b || err1 != nil || err2 != nil {
-			t.Errorf("%s: link to %q, want %q (%v)", name, a, b, err1)
-		}
-	}
-	compareXattrs(t, e, name, path)
-}
-
-func compareContent(t *testing.T, e *filesystem.Entry, name, path string) {
-	t.Helper()
-	file, err := e.Open()
-	if err != nil {
-		t.Errorf("%s: %v", name, err)
-		return
-	}
-	want, err := os.ReadFile(path)
+	file, err := f.OpenFile("holes/sparse")
 	peer.Must(t, err)
-	// In pieces that begin and end anywhere.
-	got, err := io.ReadAll(io.NewSectionReader(file, 0, int64(len(want))+1))
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%s: %d bytes, not the %d of the kernel: %v", name, len(got), len(want), err)
-	}
-	for off := int64(0); off < int64(len(want)); off += 123457 {
-		p := make([]byte, min(9999, int64(len(want))-off))
-		if n, err := file.ReadAt(p, off); n != len(p) || err != nil && err != io.EOF || !bytes.Equal(p, want[off:][:n]) {
-			t.Errorf("%s: %d bytes at %d, not the kernel's: %v", name, n, off, err)
-		}
-	}
-	compareHoles(t, file, name, want)
-}
-
-// compareHoles makes sure that all data of the kernel is in ours, and that what
-// ours says is a hole is zeros.
-func compareHoles(t *testing.T, ours *filesystem.File, name string, source []byte) {
-	t.Helper()
 	last := int64(0)
-	peer.Must(t, ours.Data(func(start, length int64) error {
-		if start < last || length <= 0 || start+length > int64(len(source)) {
-			t.Errorf("%s: a run %d+%d behind %d of %d", name, start, length, last, len(source))
-			return nil
-		}
-		if len(bytes.Trim(source[last:start], "\x00")) > 0 {
-			t.Errorf("%s: there are data in the hole %d-%d", name, last, start)
-		}
+	peer.Must(t, file.Data(func(start, length int64) error {
 		last = start + length
 		return nil
 	}))
-	if len(bytes.Trim(source[min(last, int64(len(source))):], "\x00")) > 0 {
-		t.Errorf("%s: there are data behind %d", name, last)
-	}
-	if strings.HasSuffix(name, "holes/sparse") && last > 20<<20+1<<16 {
-		t.Errorf("%s: it has no hole at its end", name)
-	}
-}
-
-func compareXattrs(t *testing.T, e *filesystem.Entry, name, path string) {
-	t.Helper()
-	got, err := e.Xattrs()
-	if err != nil {
-		t.Errorf("%s: %v", name, err)
-		return
-	}
-	list := make([]byte, 64<<10)
-	n, err := unix.Llistxattr(path, list)
-	peer.Must(t, err)
-	count := 0
-	for _, attr := range strings.Split(strings.TrimRight(string(list[:n]), "\x00"), "\x00") {
-		if attr == "" {
-			continue
-		}
-		count++
-		value := make([]byte, 64<<10)
-		n, err := unix.Lgetxattr(path, attr, value)
-		peer.Must(t, err)
-		if !bytes.Equal(got[attr], value[:n]) {
-			t.Errorf("%s: attribute %s = %x, want %x", name, attr, got[attr], value[:n])
-		}
-	}
-	if count != len(got) {
-		t.Errorf("%s: %d attributes, the kernel has %d", name, len(got), count)
+	if last > 20<<20+1<<16 {
+		t.Error("holes/sparse has no hole at its end")
 	}
 }
 
@@ -327,6 +178,7 @@ func TestTheKernelSeesTheSame(t *testing.T) {
 				t.Errorf("it says %+v", f.About)
 			}
 			compare(t, f, mount(t, image, "ro"))
+			compareSparse(t, f)
 		})
 	}
 }
@@ -396,26 +248,25 @@ func TestUsedRanges(t *testing.T) {
 			out, err := os.OpenFile(image, os.O_RDWR, 0)
 			peer.Must(t, err)
 			defer out.Close()
-			last, used := int64(0), int64(0)
+			last := int64(0)
 			garbage := func(end int64) {
 				_, err := out.WriteAt(bytes.Repeat([]byte{0xEE}, int(end-last)), last)
 				peer.Must(t, err)
 			}
-			peer.Must(t, f.UsedRanges(func(start, length int64) error {
-				if start < last || start == last && last > 0 || length <= 0 {
-					t.Errorf("the range %d+%d follows one that ends at %d", start, length, last)
-				}
-				garbage(start)
-				last, used = start+length, used+length
-				return nil
-			}))
+			ranges, used := readertest.UsedRanges(t, f.UsedRanges)
+			for _, r := range ranges {
+				garbage(r.Start)
+				last = r.End
+			}
 			garbage(f.Size)
 			// Copies and superblocks come on top of what the file system counts.
 			if used > 80<<20 || used < f.Used || used > 2*f.Used+2<<20 {
 				t.Errorf("%d bytes are in the ranges, %d are said to be used", used, f.Used)
 			}
 			peer.Run(t, "btrfs", "check", "--check-data-csum", image)
-			compare(t, openImage(t, image), mount(t, image, "ro"))
+			f = openImage(t, image)
+			compare(t, f, mount(t, image, "ro"))
+			compareSparse(t, f)
 		})
 	}
 }
@@ -429,12 +280,7 @@ func TestALogIsRefused(t *testing.T) {
 	peer.Must(t, err)
 	_, err = f.WriteString("content")
 	peer.Must(t, errors.Join(err, f.Sync(), f.Close()))
-	cut := filepath.Join(t.TempDir(), "cut")
-	peer.Run(t, "cp", "--sparse=always", image, cut)
-	r, err := os.Open(cut)
-	peer.Must(t, err)
-	defer r.Close()
-	if _, err := Open(r, 256<<20); !errors.Is(err, ErrDirty) {
+	if _, err := Open(readertest.File(t, readertest.CutOff(t, image))); !errors.Is(err, ErrDirty) {
 		t.Errorf("%v", err)
 	}
 	peer.Must(t, unix.Unmount(dir, 0))

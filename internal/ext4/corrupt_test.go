@@ -7,71 +7,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"herdbook/internal/filesystem"
+	"herdbook/internal/filesystem/readertest"
 	"herdbook/internal/peer"
 )
 
-// counting is an image that counts what is read of it.
-type counting struct {
-	*bytes.Reader
-	read int64
-}
+// readAll reads everything in an image, and returns how much was read of it.
+func readAll(image []byte) int64 { return readertest.ReadImage(image, Open, "deep/er/link/file") }
 
-func (c *counting) ReadAt(p []byte, off int64) (int, error) {
-	n, err := c.Reader.ReadAt(p, off)
-	c.read += int64(n)
-	return n, err
-}
-
-// readAll opens an image and reads everything in it, each file up to a bound;
-// errors are as good as bytes. It returns how much was read of the image.
-func readAll(image []byte) int64 {
-	r := &counting{Reader: bytes.NewReader(image)}
-	f, err := Open(r, int64(len(image)))
-	if err != nil {
-		return r.read
-	}
-	_ = f.Walk(func(name string, e *filesystem.Entry) error {
-		if _, err := e.Stat(); err != nil {
-			return nil
-		}
-		_, _ = e.ReadLink()
-		_, _ = e.Xattrs()
-		if !e.Type().IsRegular() {
-			return nil
-		}
-		file, err := e.Open()
-		if err != nil {
-			return nil
-		}
-		_, _ = io.Copy(io.Discard, io.LimitReader(file, 1<<20))
-		return file.Close()
-	})
-	_ = f.UsedRanges(func(int64, int64) error { return nil })
-	_, _ = f.Stat("deep/er/link/file")
-	return r.read
-}
-
-// small makes a small image with something of everything, and where its metadata
-// lies: the blocks that debugfs and the reader know.
+// small makes a small image with something of everything.
 func small(t testing.TB, options string) []byte {
 	t.Helper()
 	tree := t.TempDir()
-	for name, content := range map[string]string{
-		"etc/os-release": "ID=debian\n", "deep/er/and/file": strings.Repeat("x", 5000), "sparse": strings.Repeat("\x00", 100000) + "end",
-		"large": strings.Repeat("0123456789abcdef", 20000), "empty": "",
-	} {
-		peer.Must(t, os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755))
-		peer.Must(t, os.WriteFile(filepath.Join(tree, name), []byte(content), 0o644))
-	}
-	for i := range 150 {
-		peer.Must(t, os.WriteFile(filepath.Join(tree, "deep", strings.Repeat("n", 40)+string(rune('a'+i%26))+strings.Repeat("m", i)), nil, 0o600))
-	}
-	peer.Must(t, os.Symlink("and", filepath.Join(tree, "deep/er/link")))
+	readertest.PlantSmall(t, tree)
 	peer.Must(t, os.Symlink(strings.Repeat("long/", 30), filepath.Join(tree, "slow")))
 	path := makeImage(t, tree, options, "3M")
 	// The kernel's directories are trees, mke2fs's are not.
@@ -101,14 +52,7 @@ func TestCorruptImagesEndInErrors(t *testing.T) {
 					if random.Intn(2) == 0 {
 						at = 1024 + random.Intn(200<<10)
 					}
-					switch random.Intn(3) {
-					case 0:
-						broken[at] ^= 1 << random.Intn(8)
-					case 1:
-						broken[at] = 0xff
-					default:
-						copy(broken[at:], image[random.Intn(len(image)):][:min(64, len(image)-at)/2])
-					}
+					readertest.Break(random, broken, at, image)
 				}
 				if read := readAll(broken); read > 100*clean+(100<<20) {
 					t.Errorf("round %d: %d MiB read, %d of the whole one", round, read>>20, clean>>20)
@@ -123,15 +67,8 @@ func TestALyingSuperblockTakesNoMemory(t *testing.T) {
 	random := rand.New(rand.NewSource(5))
 	for range 500 {
 		broken := bytes.Clone(image)
-		for range 1 + random.Intn(4) {
-			at := 1024 + random.Intn(264)&^3
-			copy(broken[at:], [][]byte{{0xff, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 0x7f}, {0, 0, 0, 0}, {0, 0, 0, 1}}[random.Intn(4)])
-		}
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		readAll(broken)
-		runtime.ReadMemStats(&after)
-		if got := after.TotalAlloc - before.TotalAlloc; got > 300<<20 {
+		readertest.Lie(random, broken[1024:][:264])
+		if got := readertest.Allocated(func() { readAll(broken) }); got > 300<<20 {
 			t.Errorf("a superblock of %x takes %d MiB", broken[1024:1024+264], got>>20)
 		}
 	}

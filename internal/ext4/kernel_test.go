@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -13,25 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"herdbook/internal/filesystem"
+	"herdbook/internal/filesystem/readertest"
 	"herdbook/internal/peer"
 )
 
 // mount lets the kernel mount an image, for this test alone.
 func mount(t *testing.T, image string, options ...string) string {
 	t.Helper()
-	peer.NeedRoot(t, "mounting")
-	peer.OwnMounts(t)
-	dir := t.TempDir()
-	// mount(8) is run by this thread, and so in its namespace.
-	peer.Run(t, "mount", "-t", "ext4", "-o", strings.Join(append([]string{"loop"}, options...), ","), image, dir)
-	// Lazily, as a test that failed may have files open.
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			t.Error(err)
-		}
-	})
-	return dir
+	return readertest.Mount(t, "ext4", image, options...)
 }
 
 // What the kernel sees is the truth: every file, time, attribute and hole.
@@ -46,58 +34,7 @@ func TestTheKernelSeesTheSame(t *testing.T) {
 
 func compareWithKernel(t *testing.T, f *FS, dir string) {
 	t.Helper()
-	compareTree(t, f, dir)
-	peer.Must(t, f.Walk(func(name string, e *filesystem.Entry) error {
-		path := filepath.Join(dir, name)
-		var want unix.Stat_t
-		peer.Must(t, unix.Lstat(path, &want))
-		got, err := e.Stat()
-		peer.Must(t, err)
-		for what, times := range map[string][2]int64{
-			"modified": {got.Mtime.UnixNano(), unix.TimespecToNsec(want.Mtim)}, "changed": {got.Ctime.UnixNano(), unix.TimespecToNsec(want.Ctim)},
-			"number": {int64(got.Ino), int64(want.Ino)}, "links": {int64(got.Nlink), int64(want.Nlink)}, "size": {got.Size, want.Size},
-		} {
-			if times[0] != times[1] {
-				t.Errorf("%s: %s %d, the kernel says %d", name, what, times[0], times[1])
-			}
-		}
-		if e.Type().IsRegular() {
-			compareHoles(t, e, name, path)
-		}
-		return nil
-	}))
-}
-
-// compareHoles reads only where the kernel says that there is data, and makes
-// sure that all between is zeros in ours.
-func compareHoles(t *testing.T, e *filesystem.Entry, name, path string) {
-	t.Helper()
-	ours, err := e.Open()
-	peer.Must(t, err)
-	defer ours.Close()
-	file, err := os.Open(path)
-	peer.Must(t, err)
-	defer file.Close()
-	for off := int64(0); ; {
-		hole, err := unix.Seek(int(file.Fd()), off, unix.SEEK_HOLE)
-		if errors.Is(err, unix.ENXIO) {
-			return
-		}
-		peer.Must(t, err)
-		data, err := unix.Seek(int(file.Fd()), hole, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			data, err = unix.Seek(int(file.Fd()), 0, io.SeekEnd)
-		}
-		peer.Must(t, err)
-		if data <= hole {
-			return
-		}
-		p := make([]byte, data-hole)
-		if n, err := ours.ReadAt(p, hole); int64(n) != data-hole || err != nil && err != io.EOF || len(bytes.Trim(p, "\x00")) > 0 {
-			t.Errorf("%s: the hole at %d: %d bytes, %v", name, hole, n, err)
-		}
-		off = data
-	}
+	readertest.Comparison{}.Tree(t, f.FS, dir)
 }
 
 // scatter makes files in many pieces, directories of many names, and writes into
@@ -109,11 +46,11 @@ func scatter(t *testing.T, dir string) {
 	for i := range 600 {
 		peer.Must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("small-%04d", i)), block, 0o644))
 	}
-	peer.Must(t, syncfs(dir)) // or their blocks would not be there to be freed
+	readertest.Sync(t, dir) // or their blocks would not be there to be freed
 	for i := 0; i < 600; i += 2 {
 		peer.Must(t, os.Remove(filepath.Join(dir, fmt.Sprintf("small-%04d", i))))
 	}
-	peer.Must(t, syncfs(dir))
+	readertest.Sync(t, dir)
 	large, err := os.Create(filepath.Join(dir, "pieces"))
 	peer.Must(t, err)
 	for i := range 1200 {
@@ -141,15 +78,6 @@ func scatter(t *testing.T, dir string) {
 	for i := range 12 {
 		peer.Must(t, unix.Setxattr(filepath.Join(dir, "attributes"), fmt.Sprintf("user.%d", i), block[:i*5], 0))
 	}
-}
-
-func syncfs(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
 }
 
 func TestWhatTheKernelHasScattered(t *testing.T) {
@@ -187,16 +115,13 @@ func TestADirtyJournalIsReplayed(t *testing.T) {
 			last, err := os.OpenFile(filepath.Join(dir, "last"), os.O_CREATE|os.O_WRONLY, 0o600)
 			peer.Must(t, err)
 			peer.Must(t, errors.Join(last.Sync(), last.Close()))
-			cut := filepath.Join(t.TempDir(), "cut")
-			peer.Run(t, "cp", "--sparse=always", image, cut)
+			cut := readertest.CutOff(t, image)
 			peer.Must(t, unix.Unmount(dir, 0))
 
 			if out := peer.Run(t, "dumpe2fs", "-h", cut); !strings.Contains(out, "needs_recovery") {
 				t.Fatal("the journal of the copy is clean: this tests nothing")
 			}
-			replayed := filepath.Join(t.TempDir(), "replayed")
-			peer.Run(t, "cp", "--sparse=always", cut, replayed)
-			compareWithKernel(t, openImage(t, cut), mount(t, replayed))
+			compareWithKernel(t, openImage(t, cut), mount(t, readertest.CutOff(t, cut)))
 		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"herdbook/internal/disk"
 	"herdbook/internal/filesystem"
+	"herdbook/internal/filesystem/readertest"
 	"herdbook/internal/peer"
 )
 
@@ -52,12 +53,7 @@ func mtools(t testing.TB, name, image string, args ...string) string {
 
 func openImage(t testing.TB, path string) *FS {
 	t.Helper()
-	file, err := os.Open(path)
-	peer.Must(t, err)
-	t.Cleanup(func() { file.Close() })
-	stat, err := file.Stat()
-	peer.Must(t, err)
-	f, err := Open(file, stat.Size())
+	f, err := Open(readertest.File(t, path))
 	peer.Must(t, err)
 	return f
 }
@@ -132,44 +128,22 @@ func TestEveryFileOfEveryVariant(t *testing.T) {
 	}
 }
 
+// compareTree compares a file system with the tree that was copied into it, of which
+// it keeps little.
 func compareTree(t *testing.T, f *FS, tree string) {
 	t.Helper()
-	found := map[string]bool{}
-	peer.Must(t, f.Walk(func(name string, e *filesystem.Entry) error {
-		found[name] = true
-		path := filepath.Join(tree, name)
-		want, err := os.Stat(path)
-		peer.Must(t, err)
-		got, err := e.Info()
-		peer.Must(t, err)
-		mode := fs.FileMode(0o755)
+	readertest.Comparison{Fields: func(name string, fields readertest.Fields) {
+		fields.Delete("owner", "group", "number", "links", "read", "changed", "made")
+		mode := fields["mode"]
+		if mode.Want&filesystem.ModeType == filesystem.ModeDir {
+			fields.Delete("size", "modified")
+		}
+		mode.Want = mode.Want&filesystem.ModeType | 0o755
 		if name == "README" {
-			mode = 0o555
+			mode.Want &^= 0o222
 		}
-		if got.Mode().Perm() != mode || got.IsDir() != want.IsDir() {
-			t.Errorf("%s: %v, want %v", name, got.Mode(), mode)
-		}
-		if want.IsDir() {
-			return nil
-		}
-		if !got.ModTime().Equal(want.ModTime()) || got.Size() != want.Size() {
-			t.Errorf("%s: %d bytes of %v, want %d of %v", name, got.Size(), got.ModTime(), want.Size(), want.ModTime())
-		}
-		a, err := f.ReadFile(name)
-		peer.Must(t, err)
-		b, err := os.ReadFile(path)
-		peer.Must(t, err)
-		if !bytes.Equal(a, b) {
-			t.Errorf("%s: other bytes", name)
-		}
-		return nil
-	}))
-	peer.Must(t, filepath.WalkDir(tree, func(path string, _ fs.DirEntry, err error) error {
-		if name, _ := filepath.Rel(tree, path); !found[name] {
-			t.Errorf("%s is not found", name)
-		}
-		return err
-	}))
+		fields["mode"] = mode
+	}}.Tree(t, f.FS, tree)
 }
 
 // compareUsed compares the clusters in use with those that fsck.vfat counts.
@@ -185,14 +159,7 @@ func compareUsed(t *testing.T, f *FS, image string) {
 	if all != int64(f.clusters) {
 		t.Errorf("%d clusters, fsck.vfat counts %d", f.clusters, all)
 	}
-	used, last := int64(0), int64(-1)
-	peer.Must(t, f.UsedRanges(func(start, length int64) error {
-		if start <= last || length <= 0 {
-			t.Errorf("the range %d+%d follows one that ends at %d", start, length, last)
-		}
-		used, last = used+length, start+length
-		return nil
-	}))
+	_, used := readertest.UsedRanges(t, f.UsedRanges)
 	if f.Used != used {
 		t.Errorf("it says that %d bytes are used, but they are %d", f.Used, used)
 	}
@@ -386,21 +353,8 @@ func TestADirectoryInItself(t *testing.T) {
 	}
 }
 
-// readAll reads everything in an image; errors are as good as bytes.
-func readAll(image []byte) {
-	f, err := Open(bytes.NewReader(image), int64(len(image)))
-	if err != nil {
-		return
-	}
-	_ = f.Walk(func(name string, e *filesystem.Entry) error {
-		if file, err := e.Open(); err == nil {
-			_, _ = io.Copy(io.Discard, io.LimitReader(file, 1<<20))
-		}
-		return nil
-	})
-	_ = f.UsedRanges(func(int64, int64) error { return nil })
-	_, _ = f.Stat("dir/another FILE")
-}
+// readAll reads everything in an image.
+func readAll(image []byte) { readertest.ReadImage(image, Open, "dir/another FILE") }
 
 func TestCorruptImagesEndInErrors(t *testing.T) {
 	image, _ := small(t)

@@ -7,72 +7,25 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"herdbook/internal/filesystem"
+	"herdbook/internal/filesystem/readertest"
 	"herdbook/internal/peer"
 )
 
-// counting is an image that counts what is read of it.
-type counting struct {
-	*bytes.Reader
-	read int64
-}
-
-func (c *counting) ReadAt(p []byte, off int64) (int, error) {
-	n, err := c.Reader.ReadAt(p, off)
-	c.read += int64(n)
-	return n, err
-}
-
-// readAll opens an image and reads everything in it, each file up to a bound;
-// errors are as good as bytes. It returns how much was read of the image.
-func readAll(image []byte) int64 {
-	r := &counting{Reader: bytes.NewReader(image)}
-	f, err := Open(r, int64(len(image)))
-	if err != nil {
-		return r.read
-	}
-	_ = f.Walk(func(name string, e *filesystem.Entry) error {
-		if _, err := e.Stat(); err != nil {
-			return nil
-		}
-		_, _ = e.ReadLink()
-		_, _ = e.Xattrs()
-		if !e.Type().IsRegular() {
-			return nil
-		}
-		file, err := e.Open()
-		if err != nil {
-			return nil
-		}
-		_ = file.Data(func(int64, int64) error { return nil })
-		_, _ = io.Copy(io.Discard, io.LimitReader(file, 1<<20))
-		return file.Close()
-	})
-	_ = f.UsedRanges(func(int64, int64) error { return nil })
-	_, _ = f.Stat("deep/er/link/file")
-	return r.read
-}
+// readAll reads everything in an image, and returns how much was read of it.
+func readAll(image []byte) int64 { return readertest.ReadImage(image, Open, "deep/er/link/file") }
 
 // small makes a small image with something of everything.
 func small(t testing.TB, options string) []byte {
 	t.Helper()
 	path := makeImage(t, options, "24M")
 	dir := mount(t, path)
-	for name, content := range map[string]string{
-		"etc/os-release": "ID=debian\n", "deep/er/and/file": strings.Repeat("x", 5000), "large": strings.Repeat("0123456789abcdef", 20000), "empty": "",
-	} {
-		peer.Must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
-		peer.Must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
-	}
-	for i := range 150 {
-		peer.Must(t, os.WriteFile(filepath.Join(dir, "deep", strings.Repeat("n", 40)+string(rune('a'+i%26))+strings.Repeat("m", i)), nil, 0o600))
-	}
+	readertest.PlantSmall(t, dir)
 	pieces, err := os.Create(filepath.Join(dir, "pieces"))
 	peer.Must(t, err)
 	for i := range 300 {
@@ -84,7 +37,6 @@ func small(t testing.TB, options string) []byte {
 		peer.Must(t, unix.Setxattr(filepath.Join(dir, "empty"), fmt.Sprintf("user.attribute-%d", i), make([]byte, i*20), 0))
 	}
 	peer.Must(t, unix.Setxattr(filepath.Join(dir, "etc"), "trusted.remote", make([]byte, 3000), 0))
-	peer.Must(t, os.Symlink("and", filepath.Join(dir, "deep/er/link")))
 	peer.Must(t, os.Symlink(strings.Repeat("long/", 150), filepath.Join(dir, "slow")))
 	peer.Must(t, unix.Unmount(dir, 0))
 	image, err := os.ReadFile(path)
@@ -154,14 +106,7 @@ func TestCorruptImagesEndInErrors(t *testing.T) {
 				broken := bytes.Clone(image)
 				for range 1 + random.Intn(40) {
 					at := places[random.Intn(len(places))] + random.Intn(512)
-					switch random.Intn(3) {
-					case 0:
-						broken[at] ^= 1 << random.Intn(8)
-					case 1:
-						broken[at] = 0xff
-					default:
-						copy(broken[at:], image[random.Intn(len(image)):][:min(64, len(image)-at)/2])
-					}
+					readertest.Break(random, broken, at, image)
 				}
 				if round%4 != 0 {
 					resealed(f, broken)
@@ -179,16 +124,9 @@ func TestALyingSuperblockTakesNoMemory(t *testing.T) {
 	random := rand.New(rand.NewSource(5))
 	for range 300 {
 		broken := bytes.Clone(image)
-		for range 1 + random.Intn(4) {
-			at := 4 + random.Intn(260)&^3
-			copy(broken[at:], [][]byte{{0xff, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 0x7f}, {0, 0, 0, 0}, {0, 0, 0, 1}}[random.Intn(4)])
-		}
+		readertest.Lie(random, broken[4:264])
 		seal512(broken)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		readAll(broken)
-		runtime.ReadMemStats(&after)
-		if got := after.TotalAlloc - before.TotalAlloc; got > 300<<20 {
+		if got := readertest.Allocated(func() { readAll(broken) }); got > 300<<20 {
 			t.Errorf("a superblock of %x takes %d MiB", broken[:264], got>>20)
 		}
 	}

@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
+	"maps"
 	"math/rand"
 	"os"
 	"os/exec"
@@ -18,24 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"herdbook/internal/filesystem"
+	"herdbook/internal/filesystem/readertest"
 	"herdbook/internal/peer"
 )
 
 // mount lets the kernel mount an image, for this test alone.
 func mount(t testing.TB, image string, options ...string) string {
 	t.Helper()
-	peer.NeedRoot(t, "mounting")
-	peer.OwnMounts(t)
-	dir := t.TempDir()
-	// mount(8) is run by this thread, and so in its namespace.
-	peer.Run(t, "mount", "-t", "xfs", "-o", strings.Join(append([]string{"loop", "nouuid"}, options...), ","), image, dir)
-	// Lazily, as a test that failed may have files open.
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			t.Error(err)
-		}
-	})
-	return dir
+	return readertest.Mount(t, "xfs", image, append([]string{"nouuid"}, options...)...)
 }
 
 var random = rand.New(rand.NewSource(1))
@@ -45,27 +34,12 @@ func bytesOf(n int) []byte { p := make([]byte, n); random.Read(p); return p }
 // fill makes a tree with everything that a file system can hold.
 func fill(t testing.TB, dir string) {
 	t.Helper()
-	for name, content := range map[string][]byte{
-		"empty": nil, "tiny": []byte("a"), "block": bytesOf(4096), "odd": bytesOf(70001), "large": bytesOf(5 << 20),
-		"zeros": make([]byte, 300000), "deep/er/and/deeper/file": []byte("down here"),
-		"etc/os-release": []byte("ID=debian\n"), strings.Repeat("n", 255): []byte("long"), "ünï/čödé": []byte("utf-8"),
-	} {
-		peer.Must(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
-		peer.Must(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
-	}
+	readertest.Plant(t, dir)
 	for _, size := range []int{1, 10, 60, 100, 150, 155, 156, 157, 200, 330, 336, 337, 500, 968, 969, 1000, 1023} {
 		target := strings.Repeat("long/", 205)[:size]
 		peer.Must(t, os.Symlink(target, filepath.Join(dir, fmt.Sprintf("link-%04d", size))))
 	}
-	peer.Must(t, os.Symlink("../etc/os-release", filepath.Join(dir, "deep/short")))
-	peer.Must(t, os.Link(filepath.Join(dir, "odd"), filepath.Join(dir, "deep/hardlink")))
-	peer.Must(t, os.Chmod(filepath.Join(dir, "tiny"), 0o755|fs.ModeSetuid|fs.ModeSetgid))
-	peer.Must(t, os.Mkdir(filepath.Join(dir, "sticky"), 0o777))
-	peer.Must(t, os.Chmod(filepath.Join(dir, "sticky"), 0o777|fs.ModeSticky))
-	peer.Must(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o640))
 	peer.Must(t, os.Chown(filepath.Join(dir, "block"), 70000, 4000000000))
-	peer.Must(t, syscall.Mknod(filepath.Join(dir, "null"), syscall.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-	peer.Must(t, syscall.Mknod(filepath.Join(dir, "nvme"), syscall.S_IFBLK|0o660, int(unix.Mkdev(259, 70000))))
 	peer.Must(t, syscall.Mknod(filepath.Join(dir, "socket"), syscall.S_IFSOCK|0o660, 0))
 	for i, when := range []time.Time{
 		time.Date(1903, 2, 1, 3, 4, 5, 678901234, time.UTC), time.Date(1999, 2, 1, 3, 4, 5, 999999999, time.UTC), time.Date(2037, 12, 31, 23, 59, 59, 1, time.UTC),
@@ -99,7 +73,7 @@ func fillHoles(t testing.TB, dir string) {
 		_, err := pieces.WriteAt(bytesOf(4096), int64(i)*8192)
 		peer.Must(t, err)
 	}
-	peer.Must(t, syncfs(dir))
+	readertest.Sync(t, dir)
 	for range 200 {
 		peer.Must(t, unix.Fallocate(int(pieces.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, random.Int63n(9<<20)&^4095, 4096))
 	}
@@ -160,20 +134,9 @@ func fillXattrs(t testing.TB, dir string) {
 			set(name, fmt.Sprintf("user.%s-%d", strings.Repeat("n", i%11), i), bytesOf(i%97))
 		}
 	}
-	// A capability, as setcap cap_net_raw+ep writes it.
-	set("odd", "security.capability", []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	acl := []byte{2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 5, 0, 1, 2, 3, 0, 4, 0, 4, 0, 255, 255, 255, 255, 8, 0, 4, 0, 9, 8, 7, 0, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
 	set("tiny", "system.posix_acl_access", acl)
 	set("sticky", "system.posix_acl_default", acl)
-}
-
-func syncfs(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
 }
 
 // variants are mkfs.xfs options: the defaults of its versions since 2014, and all
@@ -274,7 +237,7 @@ func TestIdleRangesMeanNothing(t *testing.T) {
 					name := filepath.Join(dir, fmt.Sprintf("%s-%d", deleted, i))
 					peer.Must(t, os.WriteFile(name, []byte(deleted), 0o644))
 					if i%100 == 0 {
-						peer.Must(t, syncfs(dir))
+						readertest.Sync(t, dir)
 					}
 				}
 				for i := range 2000 {
@@ -307,7 +270,7 @@ func TestIdleRangesMeanNothing(t *testing.T) {
 				}
 				peer.Must(t, os.WriteFile(image, after, 0o600))
 				peer.Run(t, "xfs_repair", "-n", image)
-				compareWithKernel(t, openImage(t, image), mount(t, copyOf(t, image)))
+				compareWithKernel(t, openImage(t, image), mount(t, readertest.CutOff(t, image)))
 			}
 		})
 	}
@@ -361,156 +324,30 @@ func TestAnotherUUID(t *testing.T) {
 // compareWithKernel compares all of a file system with its mount.
 func compareWithKernel(t *testing.T, f *FS, dir string) {
 	t.Helper()
-	comparison{}.tree(t, f, dir)
+	readertest.Comparison{Runs: true, Attributes: withoutDoubles}.Tree(t, f.FS, dir)
 }
 
-// comparison is how a file system is compared with a mount: of itself, or of what it
-// was made anew from, of which not all is kept.
-type comparison struct{ anew bool }
-
-func (c comparison) tree(t *testing.T, f *FS, dir string) {
+// compareAnew compares a file system with a mount of what it was made anew from, of
+// which not all is kept.
+func compareAnew(t *testing.T, f *FS, dir string) {
 	t.Helper()
-	found := map[string]bool{}
-	peer.Must(t, f.Walk(func(name string, e *filesystem.Entry) error {
-		found[name] = true
-		c.file(t, e, name, filepath.Join(dir, name))
-		return nil
-	}))
-	peer.Must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		name, _ := filepath.Rel(dir, path)
-		if !found[name] {
-			t.Errorf("%s is not found", name)
-		}
-		return err
-	}))
-}
-
-func (c comparison) file(t *testing.T, e *filesystem.Entry, name, path string) {
-	t.Helper()
-	var want unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &want); err != nil {
-		t.Errorf("%s should not be there: %v", name, err)
-		return
-	}
-	got, err := e.Stat()
-	peer.Must(t, err)
-	nano := func(s unix.StatxTimestamp) int64 {
-		return time.Unix(s.Sec, int64(s.Nsec)).UnixMicro()*1000 + int64(s.Nsec%1000)
-	}
-	ours := func(s time.Time) int64 { return s.UnixMicro()*1000 + int64(s.Nanosecond()%1000) }
-	pairs := map[string][2]int64{
-		"mode": {int64(got.Mode), int64(want.Mode)}, "owner": {int64(got.UID), int64(want.Uid)}, "group": {int64(got.GID), int64(want.Gid)},
-		"number": {int64(got.Ino), int64(want.Ino)}, "links": {int64(got.Nlink), int64(want.Nlink)}, "size": {got.Size, int64(want.Size)},
-		"major": {int64(got.Major), int64(want.Rdev_major)}, "minor": {int64(got.Minor), int64(want.Rdev_minor)},
-		"read": {ours(got.Atime), nano(want.Atime)}, "modified": {ours(got.Mtime), nano(want.Mtime)}, "changed": {ours(got.Ctime), nano(want.Ctime)},
-	}
-	if want.Mask&unix.STATX_BTIME != 0 {
-		pairs["made"] = [2]int64{ours(got.Crtime), nano(want.Btime)}
-	}
-	if c.anew {
-		for _, what := range []string{"number", "changed", "made", "read"} {
-			delete(pairs, what)
-		}
-		if got.FileMode().IsDir() {
-			delete(pairs, "size")
-		}
-		if want.Mtime.Sec < -1<<31 || want.Mtime.Sec >= 1<<31 {
-			delete(pairs, "modified")
-		}
-	}
-	for what, p := range pairs {
-		if p[0] != p[1] {
-			t.Errorf("%s: %s %d, the kernel says %d", name, what, p[0], p[1])
-		}
-	}
-	switch mode := got.FileMode(); {
-	case mode&fs.ModeSymlink != 0:
-		a, err1 := e.ReadLink()
-		b, err2 := os.Readlink(path)
-		if a != b || err1 != nil || err2 != nil {
-			t.Errorf("%s: link to %q, want %q (%v)", name, a, b, err1)
-		}
-	case mode.IsRegular():
-		c.content(t, e, name, path)
-	}
-	compareXattrs(t, e, name, path)
-}
-
-type run struct{ start, end int64 }
-
-// content compares where a file has data, and the data.
-func (c comparison) content(t *testing.T, e *filesystem.Entry, name, path string) {
-	t.Helper()
-	ours, err := e.Open()
-	peer.Must(t, err)
-	defer ours.Close()
-	file, err := os.Open(path)
-	peer.Must(t, err)
-	defer file.Close()
-	var got, want []run
-	peer.Must(t, ours.Data(func(start, length int64) error {
-		if k := len(got) - 1; k >= 0 && got[k].end == start {
-			got[k].end += length
-		} else {
-			got = append(got, run{start, start + length})
-		}
-		return nil
-	}))
-	for off := int64(0); ; {
-		start, err := unix.Seek(int(file.Fd()), off, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			break
-		}
-		peer.Must(t, err)
-		off, err = unix.Seek(int(file.Fd()), start, unix.SEEK_HOLE)
-		peer.Must(t, err)
-		want = append(want, run{start, off})
-	}
-	if !c.anew && fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%s: data at %d, the kernel says %d", name, got, want)
-		return
-	}
-	a, b := make([]byte, 1<<20), make([]byte, 1<<20)
-	for _, r := range want {
-		// From the hole in front of it on.
-		for off := max(0, r.start-5000); off < r.end; {
-			n, err := ours.ReadAt(a[:min(int64(len(a)), r.end-off)], off)
-			m, _ := file.ReadAt(b[:min(int64(len(b)), r.end-off)], off)
-			if n != m || n == 0 || !bytes.Equal(a[:n], b[:n]) || err != nil && !errors.Is(err, io.EOF) {
-				t.Errorf("%s: other bytes than the kernel's from %d on (%v)", name, off, err)
-				return
+	readertest.Comparison{
+		Attributes: withoutDoubles,
+		Fields: func(_ string, fields readertest.Fields) {
+			fields.Delete("number", "changed", "made", "read")
+			if fields["mode"].Got&filesystem.ModeType == filesystem.ModeDir {
+				fields.Delete("size")
 			}
-			off += int64(n)
-		}
-	}
+			if seconds := fields["modified"].Want / 1e9; seconds < -1<<31 || seconds >= 1<<31 {
+				fields.Delete("modified")
+			}
+		},
+	}.Tree(t, f.FS, dir)
 }
 
-func compareXattrs(t *testing.T, e *filesystem.Entry, name, path string) {
-	t.Helper()
-	got, err := e.Xattrs()
-	if err != nil {
-		t.Errorf("%s: %v", name, err)
-		return
-	}
-	list := make([]byte, 64<<10)
-	n, err := unix.Llistxattr(path, list)
-	peer.Must(t, err)
-	count := 0
-	for _, attr := range strings.Split(strings.TrimRight(string(list[:n]), "\x00"), "\x00") {
-		if attr == "" || strings.HasPrefix(attr, "trusted.SGI_ACL_") { // root is shown them twice
-			continue
-		}
-		count++
-		value := make([]byte, 64<<10)
-		n, err := unix.Lgetxattr(path, attr, value)
-		peer.Must(t, err)
-		if mine, ok := got[attr]; !ok || !bytes.Equal(mine, value[:n]) {
-			t.Errorf("%s: attribute %s = %x, want %x", name, attr, mine, value[:n])
-		}
-	}
-	if count != len(got) {
-		t.Errorf("%s has %d attributes, want %d", name, len(got), count)
-	}
+// withoutDoubles leaves out the access control lists that root is shown a second time.
+func withoutDoubles(_, want map[string][]byte) {
+	maps.DeleteFunc(want, func(attr string, _ []byte) bool { return strings.HasPrefix(attr, "trusted.SGI_ACL_") })
 }
 
 // Many a kernel cannot mount version 4 any more. That of libguestfs's appliance,
@@ -538,20 +375,12 @@ func TestVMVersionFour(t *testing.T) {
 	dir = mount(t, source, "ro")
 	for i, image := range images {
 		f := openImage(t, image)
-		comparison{anew: true}.tree(t, f, dir)
+		compareAnew(t, f, dir)
 		compareUsed(t, f, image)
 		if t.Failed() {
 			t.Fatalf("that was of %s", options[i])
 		}
 	}
-}
-
-// copyOf is an image as it is now, as if the machine were cut off.
-func copyOf(t *testing.T, image string) string {
-	t.Helper()
-	cut := filepath.Join(t.TempDir(), "cut")
-	peer.Run(t, "cp", "--sparse=always", image, cut)
-	return cut
 }
 
 // A machine that was cut off leaves a log that has not been replayed. It is
@@ -561,7 +390,7 @@ func TestADirtyLogIsRefused(t *testing.T) {
 		t.Run(strings.ReplaceAll(options, " ", "_"), func(t *testing.T) {
 			image := makeImage(t, options, "200M")
 			dir := mount(t, image)
-			fresh := copyOf(t, image) // nothing was changed yet
+			fresh := readertest.CutOff(t, image) // nothing was changed yet
 			openImage(t, fresh)
 			write := func(name string) {
 				peer.Must(t, os.WriteFile(filepath.Join(dir, name), bytes.Repeat([]byte(name), 1000), 0o644))
@@ -573,20 +402,20 @@ func TestADirtyLogIsRefused(t *testing.T) {
 				}
 			}
 			write("first")
-			peer.Must(t, syncfs(dir))
-			refused(copyOf(t, image), "synced")
+			readertest.Sync(t, dir)
+			refused(readertest.CutOff(t, image), "synced")
 			for i := range 300 {
 				write(fmt.Sprintf("file-%03d", i))
 			}
-			peer.Must(t, syncfs(dir))
+			readertest.Sync(t, dir)
 			write("last")
-			cut := copyOf(t, image)
+			cut := readertest.CutOff(t, image)
 			refused(cut, "not synced")
 			peer.Run(t, "xfs_repair", "-L", cut) // which throws the log away, and makes it anew
 			openImage(t, cut)
 
 			peer.Run(t, "xfs_freeze", "-f", dir)
-			frozen := copyOf(t, image)
+			frozen := readertest.CutOff(t, image)
 			peer.Run(t, "xfs_freeze", "-u", dir)
 			f, err := tryImage(t, frozen)
 			if err != nil {
@@ -596,7 +425,7 @@ func TestADirtyLogIsRefused(t *testing.T) {
 				t.Errorf("what is idle while it is frozen: %v", err)
 			}
 			peer.Must(t, unix.Unmount(dir, 0))
-			again := copyOf(t, frozen)
+			again := readertest.CutOff(t, frozen)
 			compareWithKernel(t, f, mount(t, again))
 		})
 	}
@@ -619,7 +448,7 @@ func TestWheneverItIsCutOff(t *testing.T) {
 		frozen := false
 		switch random.Intn(4) {
 		case 0:
-			peer.Must(t, syncfs(dir))
+			readertest.Sync(t, dir)
 		case 1:
 			peer.Run(t, "xfs_freeze", "-f", dir)
 			frozen = true
@@ -627,7 +456,7 @@ func TestWheneverItIsCutOff(t *testing.T) {
 			peer.Must(t, unix.Unmount(dir, 0))
 			dir = mount(t, image)
 		}
-		cut := copyOf(t, image)
+		cut := readertest.CutOff(t, image)
 		if frozen {
 			peer.Run(t, "xfs_freeze", "-u", dir)
 		}
@@ -640,7 +469,7 @@ func TestWheneverItIsCutOff(t *testing.T) {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		right++
-		replayed := mount(t, copyOf(t, cut))
+		replayed := mount(t, readertest.CutOff(t, cut))
 		compareWithKernel(t, f, replayed)
 		peer.Must(t, unix.Unmount(replayed, 0))
 	}
@@ -661,8 +490,8 @@ func TestALogThatHasComeAround(t *testing.T) {
 					peer.Must(t, os.WriteFile(name, nil, 0o644))
 					peer.Must(t, os.Remove(name))
 				}
-				peer.Must(t, syncfs(dir))
-				cut := copyOf(t, image)
+				readertest.Sync(t, dir)
+				cut := readertest.CutOff(t, image)
 				peer.Must(t, unix.Unmount(dir, 0))
 				if _, err := tryImage(t, cut); !errors.Is(err, ErrDirty) {
 					t.Fatalf("round %d, cut off: %v", round, err)

@@ -12,6 +12,7 @@ import (
 	"testing/fstest"
 
 	"herdbook/internal/filesystem"
+	"herdbook/internal/filesystem/readertest"
 	"herdbook/internal/peer"
 )
 
@@ -38,12 +39,7 @@ func openImage(t testing.TB, path string) *FS {
 
 func tryImage(t testing.TB, path string) (*FS, error) {
 	t.Helper()
-	file, err := os.Open(path)
-	peer.Must(t, err)
-	t.Cleanup(func() { file.Close() })
-	stat, err := file.Stat()
-	peer.Must(t, err)
-	return Open(file, stat.Size())
+	return Open(readertest.File(t, path))
 }
 
 // prototype describes a small tree to mkfs.xfs.
@@ -125,8 +121,7 @@ func compareUsed(t *testing.T, f *FS, path string) {
 	if f.Used != f.Size-(free+kept)*f.block {
 		t.Errorf("it says that %d bytes of %d are in use, xfs_db counts %d and %d free blocks", f.Used, f.Size, free, kept)
 	}
-	waste := filepath.Join(t.TempDir(), "waste")
-	peer.Run(t, "cp", "--sparse=always", path, waste)
+	waste := readertest.CutOff(t, path)
 	file, err := os.OpenFile(waste, os.O_WRONLY, 0)
 	peer.Must(t, err)
 	unused, end := int64(0), int64(0)
@@ -137,16 +132,11 @@ func compareUsed(t *testing.T, f *FS, path string) {
 			peer.Must(t, err)
 		}
 	}
-	last := int64(-1)
-	peer.Must(t, f.UsedRanges(func(start, length int64) error {
-		if start <= last || length <= 0 {
-			t.Errorf("the range %d+%d follows one that ends at %d", start, length, last)
-		}
-		last = start + length
-		gap(start)
-		end = last
-		return nil
-	}))
+	ranges, _ := readertest.UsedRanges(t, f.UsedRanges)
+	for _, r := range ranges {
+		gap(r.Start)
+		end = r.End
+	}
 	gap(f.Size)
 	peer.Must(t, file.Close())
 	if unused/f.block != free {
