@@ -46,7 +46,7 @@ func Prove(r io.ReaderAt, size int64, told Format) (Format, error) {
 	case told == "" && size >= trailer && isVHD(r, size):
 		return "", refuse("it looks like a VHD; convert it with qemu-img convert -f vpc -O qcow2")
 	case told == "" && what == "":
-		return "", refuse("nothing proves what format it has: if it is a raw disk, write format = \"raw\"")
+		return "", refuse("nothing proves what format it has: if it is a raw disk, say that its format is raw")
 	case told == "" && !known(Format(what)):
 		return "", refuse("it looks like %s; herdbook imports raw, qcow2, vmdk, vhdx and vdi%s", what, orRaw(head))
 	case told == "":
@@ -61,7 +61,7 @@ func Prove(r io.ReaderAt, size int64, told Format) (Format, error) {
 	case err != nil:
 		return "", fmt.Errorf("as %s: %w", format, err)
 	case format == Raw && told == "" && size%sector != 0:
-		return "", refuse("it looks like a raw disk, but its %d bytes are no whole number of sectors: is it cut short? If not, write format = \"raw\"", size)
+		return "", refuse("it looks like a raw disk, but its %d bytes are no whole number of sectors: is it cut short? If not, say that its format is raw", size)
 	case virtual < MinImport || virtual > MaxImport:
 		return "", refuse("as %s: its disk has %d bytes; at least 1 MiB and at most 64 TiB are imported", format, uint64(virtual))
 	}
@@ -82,7 +82,7 @@ func orRaw(head []byte) string {
 	if foreignAt(head) != "" {
 		return ""
 	}
-	return ` (if it is a raw disk in spite of that, write format = "raw")`
+	return ` (if it is a raw disk in spite of that, say that its format is raw)`
 }
 
 func butLooks(what string) string {

@@ -223,9 +223,9 @@ func TestImportRefuses(t *testing.T) {
 		{"vdi version", edit(t, i, "vdiversion", patch(0x44, "\x02")), "", "version 1.2"},
 		{"VHD dynamic", packedAs(t, src, "vhd", "vpc", ""), "", "VHD"},
 		{"VHD fixed", packedAs(t, src, "fixed", "vpc", "subformat=fixed"), "", "VHD"},
-		{"no sign", edit(t, src, "nosign", patch(510, "xx")), "", `write format = "raw"`},
+		{"no sign", edit(t, src, "nosign", patch(510, "xx")), "", `say that its format is raw`},
 		{"packed", edit(t, src, "gz", patch(0, "\x1f\x8b\x08")), Raw, "gzip"},
-		{"a CD", edit(t, src, "cd", patch(0x8001, "CD001")), "", `in spite of that, write format = "raw"`},
+		{"a CD", edit(t, src, "cd", patch(0x8001, "CD001")), "", `in spite of that, say that its format is raw`},
 		{"format", src, "qed", "none that herdbook imports"},
 	} {
 		_, err := prove(t, c.path, c.told)
