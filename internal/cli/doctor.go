@@ -14,6 +14,7 @@ import (
 	"herdbook/internal/machine"
 	"herdbook/internal/program"
 	"herdbook/internal/source"
+	"herdbook/internal/survey"
 	"herdbook/internal/workshop"
 )
 
@@ -137,7 +138,7 @@ func agent() finding {
 	if err != nil {
 		return finding{"agent", "not in this program", "build it with make build", true}
 	}
-	return finding{thing: "agent", state: size(int64(len(p))) + ", embedded"}
+	return finding{thing: "agent", state: survey.Bytes(int64(len(p))) + ", embedded"}
 }
 
 func (a *app) memory() finding {
@@ -162,7 +163,7 @@ func (a *app) space() finding {
 		return finding{"store", err.Error(), "put it elsewhere with --store", true}
 	}
 	free := int64(stat.Bavail) * stat.Bsize
-	state := fmt.Sprintf("%s, %s free", s.Dir(), size(free))
+	state := fmt.Sprintf("%s, %s free", s.Dir(), survey.Bytes(free))
 	switch err := unix.Access(s.Dir(), unix.W_OK); {
 	case err != nil:
 		return finding{"store", s.Dir() + " cannot be written to", "put it elsewhere with --store", true}

@@ -7,14 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"herdbook/internal/filesystem"
 	"herdbook/internal/inspection"
+	"herdbook/internal/survey"
 )
 
 func (a *app) lsCommand() *cobra.Command {
@@ -57,7 +55,7 @@ func list(w io.Writer, tree *filesystem.FS, long, recursive bool) error {
 		if name == "." {
 			return nil
 		}
-		line := plainName(name)
+		line := survey.Plain(name)
 		if long {
 			var err error
 			if line, err = longLine(name, e); err != nil {
@@ -85,13 +83,13 @@ func longLine(name string, e *filesystem.Entry) (string, error) {
 	if mode&fs.ModeDevice != 0 {
 		size = fmt.Sprintf("%d,%d", stat.Major, stat.Minor)
 	}
-	line := fmt.Sprintf("%s %3d %5d %5d %10s %s %s", modeText(stat), stat.Nlink, stat.UID, stat.GID, size, stat.Mtime.Format("2006-01-02 15:04:05"), plainName(name))
+	line := fmt.Sprintf("%s %3d %5d %5d %10s %s %s", modeText(stat), stat.Nlink, stat.UID, stat.GID, size, stat.Mtime.Format("2006-01-02 15:04:05"), survey.Plain(name))
 	if mode&fs.ModeSymlink != 0 {
 		target, err := e.ReadLink()
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", name, err)
 		}
-		line += " -> " + plainName(target)
+		line += " -> " + survey.Plain(target)
 	}
 	return line, nil
 }
@@ -126,12 +124,4 @@ func modeText(s *filesystem.Stat) string {
 		text[special.at] = sign
 	}
 	return string(text)
-}
-
-// plainName is a name that makes no mess of a terminal.
-func plainName(name string) string {
-	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strconv.Quote(name)
-	}
-	return name
 }

@@ -9,6 +9,7 @@ import (
 
 	"herdbook/internal/event"
 	"herdbook/internal/peer"
+	"herdbook/internal/survey"
 )
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -85,8 +86,8 @@ func FuzzPrintable(f *testing.F) {
 
 func TestSizesAndTimes(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 5 << 30: "5.0 GiB", 1<<63 - 1: "8.0 EiB"} {
-		if got := size(n); got != want {
-			t.Errorf("size(%d) = %s, want %s", n, got, want)
+		if got := survey.Bytes(n); got != want {
+			t.Errorf("survey.Bytes(%d) = %s, want %s", n, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{0: "0.0s", 1500 * time.Millisecond: "1.5s", 61 * time.Second: "1m01s", 25 * time.Hour: "1500m00s"} {

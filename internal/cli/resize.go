@@ -15,6 +15,7 @@ import (
 	"herdbook/internal/disk"
 	"herdbook/internal/growth"
 	"herdbook/internal/inspection"
+	"herdbook/internal/survey"
 	"herdbook/internal/wire"
 	"herdbook/internal/workpiece"
 )
@@ -175,9 +176,9 @@ func grow(ctx context.Context, b *build.Builder, work build.Alteration, p *growt
 func told(p *growth.Plan) []string {
 	change := func(what string, before, after int64) string {
 		if after == 0 {
-			return fmt.Sprintf("%s %s → all that it can have", what, size(before))
+			return fmt.Sprintf("%s %s → all that it can have", what, survey.Bytes(before))
 		}
-		return fmt.Sprintf("%s %s → %s", what, size(before), size(after))
+		return fmt.Sprintf("%s %s → %s", what, survey.Bytes(before), survey.Bytes(after))
 	}
 	lines := []string{change("image", p.Before, p.After)}
 	if g := p.Partition; g != nil {

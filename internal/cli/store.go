@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"herdbook/internal/store"
+	"herdbook/internal/survey"
 )
 
 func (a *app) storeCommand() *cobra.Command {
@@ -46,14 +47,14 @@ func (a *app) storeListCommand() *cobra.Command {
 				if l.Parent != "" {
 					parent = l.Parent.Short()
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Digest.Short(), parent, size(l.Size),
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Digest.Short(), parent, survey.Bytes(l.Size),
 					l.Created.Local().Format("2006-01-02 15:04"), seconds(l.Elapsed), l.Image, l.Step)
 				total += l.Size
 			}
 			if err := w.Flush(); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.Stdout, "%s, %s in %s\n", count(len(layers), "layer"), size(total), s.Dir())
+			_, err = fmt.Fprintf(a.Stdout, "%s, %s in %s\n", count(len(layers), "layer"), survey.Bytes(total), s.Dir())
 			return err
 		},
 	}
@@ -90,12 +91,12 @@ func (a *app) storeGCCommand() *cobra.Command {
 				verb = "would remove"
 			}
 			for _, l := range report.Layers {
-				fmt.Fprintf(a.Stdout, "%s %s  %s  %s %s\n", verb, l.Digest.Short(), size(l.Size), l.Image, l.Step)
+				fmt.Fprintf(a.Stdout, "%s %s  %s  %s %s\n", verb, l.Digest.Short(), survey.Bytes(l.Size), l.Image, l.Step)
 			}
 			for _, name := range report.Work {
 				fmt.Fprintf(a.Stdout, "%s %s\n", verb, name)
 			}
-			_, err = fmt.Fprintf(a.Stdout, "%s %s, %s; %s stay\n", verb, count(len(report.Layers), "layer"), size(report.Freed), size(report.Left))
+			_, err = fmt.Fprintf(a.Stdout, "%s %s, %s; %s stay\n", verb, count(len(report.Layers), "layer"), survey.Bytes(report.Freed), survey.Bytes(report.Left))
 			return err
 		},
 	}

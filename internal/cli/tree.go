@@ -9,6 +9,7 @@ import (
 	"github.com/mattn/go-runewidth"
 
 	"herdbook/internal/event"
+	"herdbook/internal/survey"
 )
 
 // tree is the state of a build as the events tell it: images, their steps, and
@@ -202,22 +203,9 @@ func seconds(d time.Duration) string {
 // amount writes bytes done and, where known, of how many.
 func amount(done, total int64) string {
 	if total > 0 {
-		return fmt.Sprintf("%s of %s", size(done), size(total))
+		return fmt.Sprintf("%s of %s", survey.Bytes(done), survey.Bytes(total))
 	}
-	return size(done)
-}
-
-// size writes a number of bytes with a binary unit.
-func size(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	f, i := float64(n), 0
-	for f >= 1024 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
+	return survey.Bytes(done)
 }
 
 // printable drops what could move a terminal's cursor or change its colours:
