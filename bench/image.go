@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"herdbook/internal/disk"
@@ -34,14 +33,25 @@ func (b *bench) command(ctx context.Context, args ...string) (time.Duration, err
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	start := time.Now()
-	if err := cmd.Run(); err != nil {
-		return 0, fmt.Errorf("herdbook %v: %w\n%s", args, err, &said)
+	if err := cmd.Start(); err != nil {
+		return 0, err
 	}
-	elapsed := time.Since(start)
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		b.peak = max(b.peak, usage.Maxrss<<10)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				err = fmt.Errorf("herdbook %v: %w\n%s", args, err, &said)
+			}
+			return time.Since(start), err
+		case <-tick.C:
+			// A high-water mark of herdbook itself, without its machines.
+			b.peak = max(b.peak, highWater(cmd.Process.Pid))
+		}
 	}
-	return elapsed, nil
 }
 
 func inspectImage(ctx context.Context, b *bench) (row, error) {

@@ -435,9 +435,9 @@ func TestVMPlayedIdleness(t *testing.T) {
 // The definition's own time limit ends whatever the installer does.
 func TestVMPlayedTimeout(t *testing.T) {
 	s := newStage(t)
-	_, err := s.play(definition.Install{Kind: "kickstart", Timeout: 6 * time.Second}, []string{"say a word before", "busy 1h"}, nil)
+	_, err := s.play(definition.Install{Kind: "kickstart", Timeout: 20 * time.Second}, []string{"say a word before", "busy 1h"}, nil)
 	var failure *InstallError
-	if !errors.As(err, &failure) || !strings.Contains(err.Error(), "the installation was not done after 6s; give the install block a longer timeout") {
+	if !errors.As(err, &failure) || !strings.Contains(err.Error(), "the installation was not done after 20s; give the install block a longer timeout") {
 		t.Fatal(err)
 	}
 	has(t, "the last lines", failure.Console, "a word before")
