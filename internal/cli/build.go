@@ -65,8 +65,14 @@ func (o order) check() error {
 		return usageError{fmt.Sprintf("--on-failure=%s: want keep or discard", o.failure)}
 	case o.jobs < 0:
 		return usageError{fmt.Sprintf("--jobs=%d: want a positive number", o.jobs)}
-	case o.memory < 256:
-		return usageError{fmt.Sprintf("--memory=%d: a machine needs at least 256 MiB", o.memory)}
+	}
+	return enoughMemory(o.memory)
+}
+
+// enoughMemory refuses a --memory with which no machine would start.
+func enoughMemory(mib int) error {
+	if mib < 256 {
+		return usageError{fmt.Sprintf("--memory=%d: a machine needs at least 256 MiB", mib)}
 	}
 	return nil
 }

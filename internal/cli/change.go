@@ -38,14 +38,14 @@ func (f *changeFlags) add(a *app, c *cobra.Command) {
 
 // change works on the quiet disk of an image, whole or not at all.
 func (a *app) change(ctx context.Context, path string, f changeFlags, work build.Alteration) error {
-	if f.memory < 256 {
-		return usageError{fmt.Sprintf("--memory=%d: a machine needs at least 256 MiB", f.memory)}
+	if err := enoughMemory(f.memory); err != nil {
+		return err
 	}
 	piece, err := f.find(path)
 	if err != nil {
 		return err
 	}
-	if work.Keys, err = readKeys(f.selectors, f.lookupEnv); err != nil {
+	if work.Keys, err = f.readKeys(); err != nil {
 		return err
 	}
 	work.Name, work.Timeout = filepath.Base(path), f.timeout
@@ -96,23 +96,27 @@ func (a *app) onOverlay(ctx context.Context, piece workpiece.Piece, f changeFlag
 
 // compare tells what differs between an image and an overlay on it.
 func (f *changeFlags) compare(ctx context.Context, piece workpiece.Piece, overlay string) (c *comparison.Comparison, err error) {
-	before, err := disk.Open(piece.Path, piece.Format)
+	err = onImage(piece.Path, piece.Format, func(before *disk.Image) error {
+		return onImage(overlay, disk.QCOW2, func(after *disk.Image) error {
+			was, err := f.system(before)
+			if err != nil {
+				return err
+			}
+			is, err := f.system(after)
+			if err == nil {
+				c, err = comparison.Compare(ctx, was, is)
+			}
+			return err
+		})
+	})
+	return c, err
+}
+
+// onImage calls fn with an image that is open for reading.
+func onImage(path string, format disk.Format, fn func(*disk.Image) error) error {
+	image, err := disk.Open(path, format)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() { err = errors.Join(err, before.Close()) }()
-	after, err := disk.Open(overlay, disk.QCOW2)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, after.Close()) }()
-	was, err := f.system(before)
-	if err != nil {
-		return nil, err
-	}
-	is, err := f.system(after)
-	if err != nil {
-		return nil, err
-	}
-	return comparison.Compare(ctx, was, is)
+	return errors.Join(fn(image), image.Close())
 }

@@ -10,6 +10,7 @@ import (
 
 	"herdbook/internal/disk"
 	"herdbook/internal/inspection"
+	"herdbook/internal/volume"
 	"herdbook/internal/workpiece"
 )
 
@@ -57,12 +58,15 @@ func (f *pieceFlags) look(path string, fn func(*inspection.System) error) (err e
 
 // system finds the system on a disk.
 func (f *pieceFlags) system(image *disk.Image) (*inspection.System, error) {
-	keys, err := readKeys(f.selectors, f.lookupEnv)
+	keys, err := f.readKeys()
 	if err != nil {
 		return nil, err
 	}
 	return inspection.Disk(image, image.Size(), keys...)
 }
+
+// readKeys gets the keys that were asked for.
+func (f *pieceFlags) readKeys() ([]volume.Key, error) { return readKeys(f.selectors, f.lookupEnv) }
 
 // inGuest is a path of a guest as package filesystem wants it.
 func inGuest(name string) (string, error) {

@@ -49,8 +49,8 @@ func (a *app) resizeCommand() *cobra.Command {
 
 // resize grows an image, whole or not at all.
 func (a *app) resize(ctx context.Context, path string, f resizeFlags) error {
-	if f.memory < 256 {
-		return usageError{fmt.Sprintf("--memory=%d: a machine needs at least 256 MiB", f.memory)}
+	if err := enoughMemory(f.memory); err != nil {
+		return err
 	}
 	if _, err := f.wanted(0); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (a *app) resize(ctx context.Context, path string, f resizeFlags) error {
 	if err := disk.Growable(piece.Path, piece.Format); err != nil {
 		return err
 	}
-	keys, err := readKeys(f.selectors, f.lookupEnv)
+	keys, err := f.readKeys()
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (a *app) resize(ctx context.Context, path string, f resizeFlags) error {
 	}
 	var p *growth.Plan
 	err = a.onOverlay(ctx, piece, f.changeFlags, func(b *build.Builder, overlay, scratch string) (keep bool, err error) {
-		if err := onImage(overlay, func(image *disk.Image) error {
+		if err := onImage(overlay, disk.QCOW2, func(image *disk.Image) error {
 			p, err = f.plan(image, find)
 			return err
 		}); err != nil {
@@ -121,15 +121,6 @@ func (f *resizeFlags) plan(image *disk.Image, find finder) (*growth.Plan, error)
 	return growth.Make(image, image.Size(), system, growth.Request{Size: size, Expand: f.expand}, find)
 }
 
-// onImage calls fn with an overlay that is open for reading.
-func onImage(overlay string, fn func(*disk.Image) error) error {
-	image, err := disk.Open(overlay, disk.QCOW2)
-	if err != nil {
-		return err
-	}
-	return errors.Join(fn(image), image.Close())
-}
-
 // wanted is the size that a disk of so many bytes shall have, in whole sectors.
 func (f *resizeFlags) wanted(now int64) (int64, error) {
 	if f.size == "" {
@@ -163,7 +154,7 @@ func grow(ctx context.Context, b *build.Builder, work build.Alteration, p *growt
 	if _, err := b.Alter(ctx, work); err != nil {
 		return err
 	}
-	return onImage(work.Disk, func(image *disk.Image) error {
+	return onImage(work.Disk, disk.QCOW2, func(image *disk.Image) error {
 		system, err := find(image, image.Size())
 		if err != nil {
 			return err

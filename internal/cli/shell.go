@@ -36,8 +36,8 @@ func (a *app) shellCommand() *cobra.Command {
 			"With --failed it is the disk that the image's last failed step left. Ctrl-] leaves.",
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			if firmware != "bios" && firmware != "uefi" {
-				return usageError{fmt.Sprintf("--firmware=%s: want bios or uefi", firmware)}
+			if err := knownFirmware(machine.Firmware(firmware)); err != nil {
+				return err
 			}
 			s, err := a.openStore()
 			if err != nil {
@@ -55,6 +55,14 @@ func (a *app) shellCommand() *cobra.Command {
 	c.Flags().BoolVar(&network, "network", false, "give the machine QEMU's user network")
 	c.Flags().StringVar(&firmware, "firmware", "bios", "firmware for --boot: bios or uefi")
 	return c
+}
+
+// knownFirmware refuses a --firmware that machines do not have.
+func knownFirmware(f machine.Firmware) error {
+	if f != machine.BIOS && f != machine.UEFI {
+		return usageError{fmt.Sprintf("--firmware=%s: want bios or uefi", f)}
+	}
+	return nil
 }
 
 // shellDisk finds the disk to look at: what failed, or the newest layer that is

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,7 +16,6 @@ import (
 	"herdbook/internal/clones"
 	"herdbook/internal/customize"
 	"herdbook/internal/identity"
-	"herdbook/internal/machine"
 	"herdbook/internal/op"
 	"herdbook/internal/wire"
 )
@@ -107,8 +107,8 @@ func (a *app) sysprep(ctx context.Context, path string, o sysprepOrder) error {
 
 // verifyClones starts two clones of an image and fails for what they share.
 func (a *app) verifyClones(ctx context.Context, path string, f changeFlags, rules clones.Rules) error {
-	if rules.Firmware != machine.BIOS && rules.Firmware != machine.UEFI {
-		return usageError{fmt.Sprintf("--firmware=%s: want bios or uefi", rules.Firmware)}
+	if err := errors.Join(knownFirmware(rules.Firmware), enoughMemory(f.memory)); err != nil {
+		return err
 	}
 	for flag, names := range map[string][]string{"allow": rules.Allow, "require": rules.Require} {
 		for _, name := range names {
@@ -121,7 +121,7 @@ func (a *app) verifyClones(ctx context.Context, path string, f changeFlags, rule
 	if err != nil {
 		return err
 	}
-	keys, err := readKeys(f.selectors, f.lookupEnv)
+	keys, err := f.readKeys()
 	if err != nil {
 		return err
 	}

@@ -38,13 +38,14 @@ func (a *app) trim(ctx context.Context, path string, f changeFlags) error {
 	if err != nil {
 		return err
 	}
-	idle, err := f.idle(piece)
+	before := allocated(path)
+	idle, err := f.discard(ctx, piece)
 	if errors.Is(err, filesystem.ErrDirty) && !f.dryRun {
 		a.notices().Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("%v; mounting it once in a machine", err)})
 		if err := a.change(ctx, path, f, build.Alteration{What: "mount"}); err != nil {
 			return err
 		}
-		idle, err = f.idle(piece)
+		idle, err = f.discard(ctx, piece)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -52,48 +53,44 @@ func (a *app) trim(ctx context.Context, path string, f changeFlags) error {
 	for _, reason := range idle.Other {
 		a.notices().Emit(event.Event{Kind: event.Notice, Text: reason})
 	}
-	before := allocated(path)
-	if !f.dryRun {
-		if err := discard(ctx, piece, idle.Ranges); err != nil {
-			return err
-		}
-	}
 	_, err = fmt.Fprintf(a.Stdout, "%s: %s are free; its file takes %s of the host's disk, before %s\n",
 		path, survey.Bytes(idle.Free), survey.Bytes(allocated(path)), survey.Bytes(before))
 	return err
 }
 
-// idle finds what of an image means nothing.
-func (f *pieceFlags) idle(piece workpiece.Piece) (idle inspection.Idle, err error) {
-	r, err := piece.Read()
+// discard finds what of an image means nothing, zeroes it, and proves that. Nobody
+// else uses the image from the one to the other, and at every moment it is right.
+// Formats that are not discarded in are made anew.
+func (f *changeFlags) discard(ctx context.Context, piece workpiece.Piece) (idle inspection.Idle, err error) {
+	keys, err := f.readKeys()
 	if err != nil {
 		return idle, err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	keys, err := readKeys(f.selectors, f.lookupEnv)
-	if err != nil {
-		return idle, err
+	look := func(image *disk.Image) (err error) {
+		idle, err = inspection.FindIdle(image, image.Size(), keys...)
+		return err
 	}
-	return inspection.FindIdle(r, r.Size(), keys...)
-}
-
-// discard zeroes ranges of an image, and proves it. At every moment the image is
-// right, as nothing is in them; formats that are not discarded in are made anew.
-func discard(ctx context.Context, piece workpiece.Piece, ranges []disk.Range) error {
-	if piece.Format != disk.Raw && piece.Format != disk.QCOW2 {
-		return piece.Change(ctx, func(overlay string) (bool, error) {
-			return true, disk.Discard(ctx, overlay, disk.QCOW2, ranges)
-		})
-	}
-	return piece.Alone(ctx, func() error {
-		if err := disk.Discard(ctx, piece.Path, piece.Format, ranges); err != nil {
+	write := func(path string, format disk.Format) error {
+		if err := disk.Discard(ctx, path, format, idle.Ranges); err != nil {
 			return err
 		}
-		image, err := disk.Open(piece.Path, piece.Format)
+		return onImage(path, format, func(image *disk.Image) error { return disk.ReadsZero(image, idle.Ranges) })
+	}
+	switch {
+	case f.dryRun:
+		r, err := piece.Read()
 		if err != nil {
-			return err
+			return idle, err
 		}
-		return errors.Join(disk.ReadsZero(image, ranges), image.Close())
+		return idle, errors.Join(look(r.Image), r.Close())
+	case piece.Format == disk.Raw || piece.Format == disk.QCOW2:
+		return idle, piece.Alone(ctx, look, func() error { return write(piece.Path, piece.Format) })
+	}
+	return idle, piece.Change(ctx, func(overlay string) (bool, error) {
+		if err := onImage(overlay, disk.QCOW2, look); err != nil {
+			return false, err
+		}
+		return true, write(overlay, disk.QCOW2)
 	})
 }
 

@@ -14,18 +14,33 @@ import (
 // into the image. The next command on the image writes it.
 var ErrKept = errors.New("the change is kept beside the image, and the next herdbook command that changes it goes on there")
 
+// settle takes the piece for a change, with no redo file waiting.
+func (p Piece) settle(ctx context.Context) (*lock, error) {
+	for {
+		l, err := p.lock(exclusive)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := os.Lstat(p.redo()); errors.Is(err, os.ErrNotExist) {
+			return l, nil
+		}
+		// To finish lets machines write, and may put another file in this one's place:
+		// what was locked for that is no lock for anything behind it.
+		if err := errors.Join(p.finish(ctx, l), l.release()); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // Change calls work with an overlay on the piece, a qcow2 image that work may
 // change and grow, and then makes that change the piece's own. If work fails, or
 // says that nothing shall be kept, the piece is what it was, byte for byte.
 func (p Piece) Change(ctx context.Context, work func(overlay string) (keep bool, err error)) (err error) {
-	l, err := p.lock(exclusive)
+	l, err := p.settle(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.release()) }()
-	if err := p.finish(ctx, l); err != nil {
-		return err
-	}
 	// One that a killed herdbook left was never made the image's.
 	if err := removeIfThere(p.overlay()); err != nil {
 		return fmt.Errorf("change disk image %s: %w", p.Path, err)
@@ -48,28 +63,29 @@ func (p Piece) Change(ctx context.Context, work func(overlay string) (keep bool,
 	return p.finish(context.WithoutCancel(ctx), l)
 }
 
-// Alone calls work while nobody else uses the piece, for what may be done to its
-// file itself and is right at every moment.
-func (p Piece) Alone(ctx context.Context, work func() error) (err error) {
-	l, err := p.lock(exclusive)
+// Alone calls look with the disk while nobody else uses the piece, and right behind
+// it write, for what may be done to the file itself: what look found out still holds.
+func (p Piece) Alone(ctx context.Context, look func(*disk.Image) error, write func() error) (err error) {
+	l, err := p.settle(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.release()) }()
-	if err := p.finish(ctx, l); err != nil {
+	image, err := disk.Open(p.Path, p.Format)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(look(image), image.Close()); err != nil {
 		return err
 	}
 	if err := l.allowWriting(); err != nil {
 		return fmt.Errorf("lock disk image %s: %w", p.Path, err)
 	}
-	return work()
+	return write()
 }
 
 // finish writes into the piece what waits for it.
 func (p Piece) finish(ctx context.Context, l *lock) error {
-	if _, err := os.Lstat(p.redo()); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
 	if err := p.write(ctx, l); err != nil {
 		return fmt.Errorf("write the change into %s: %w; %w", p.Path, err, ErrKept)
 	}

@@ -154,9 +154,48 @@ func TestRedo(t *testing.T) {
 	scribble(t, p.redo())
 	peer.Must(t, os.WriteFile(p.overlay(), []byte("half of an overlay"), 0o644))
 	holds(t, p, true) // through the redo file
-	peer.Must(t, p.Change(t.Context(), func(string) (bool, error) { return false, nil }))
+	peer.Must(t, p.Change(t.Context(), func(string) (bool, error) {
+		locked(t, p)
+		return false, nil
+	}))
 	alone(t, p)
 	holds(t, p, true)
+}
+
+// locked holds that no machine can write to the piece.
+func locked(t *testing.T, p Piece) {
+	t.Helper()
+	out, err := exec.Command("qemu-io", "-f", string(p.Format), "-c", "write 0 1k", "file:"+p.Path).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "lock") {
+		t.Errorf("a machine could write to it: %v\n%s", err, out)
+	}
+}
+
+// What is looked for before the file itself is written to cannot change meanwhile.
+func TestAlone(t *testing.T) {
+	p := image(t, "raw")
+	peer.Must(t, disk.CreateOverlay(t.Context(), p.redo(), p.Path, p.Format, 0))
+	scribble(t, p.redo())
+	seen := make([]byte, 1)
+	peer.Must(t, p.Alone(t.Context(), func(d *disk.Image) error {
+		locked(t, p)
+		_, err := d.ReadAt(seen, 5<<20) // what waited is written
+		return err
+	}, func() error {
+		return disk.Discard(t.Context(), p.Path, p.Format, []disk.Range{{Start: 5 << 20, Size: 32 << 10}})
+	}))
+	if seen[0] != 'a' {
+		t.Errorf("it saw %q", seen)
+	}
+	r, err := p.Read()
+	peer.Must(t, err)
+	peer.Must(t, errors.Join(disk.ReadsZero(r.Image, []disk.Range{{Start: 5 << 20, Size: 32 << 10}}), r.Close()))
+	failure := errors.New("no")
+	err = p.Alone(t.Context(), func(*disk.Image) error { return failure }, func() error { t.Error("it was written to"); return nil })
+	if !errors.Is(err, failure) {
+		t.Error(err)
+	}
+	alone(t, p)
 }
 
 func TestInterruptedWorkChangesNothing(t *testing.T) {
@@ -181,10 +220,7 @@ func TestInUse(t *testing.T) {
 		if err := p.Change(t.Context(), nil); !errors.Is(err, ErrInUse) {
 			t.Errorf("changed twice: %v", err)
 		}
-		out, err := exec.Command("qemu-io", "-f", "qcow2", "-c", "write 0 1k", "file:"+p.Path).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "lock") {
-			t.Errorf("a machine could write to it: %v\n%s", err, out)
-		}
+		locked(t, p)
 		return false, nil
 	}))
 	r, err := p.Read()
