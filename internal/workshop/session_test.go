@@ -318,3 +318,31 @@ func TestVMLayouts(t *testing.T) {
 		})
 	}
 }
+
+// A /usr of its own has the programs and the modules, to which links of the root
+// lead; what lies on it and on /var is reached by operations as anything else.
+func TestVMUsrAndVarApart(t *testing.T) {
+	_, err := Agent()
+	peer.Need(t, err == nil, "the agent is not built: make build")
+	g := newGuest(t, "")
+	g.write(t, "etc/fstab", "LABEL=usr /usr ext4 defaults 0 2\nLABEL=var /var ext4 defaults 0 2\n")
+	at := func(name string) string { return filepath.Join(g.dir, name) }
+	usr, data := t.TempDir(), t.TempDir()
+	for _, dir := range []string{"bin", "lib"} {
+		peer.Must(t, os.Rename(at(dir), at(filepath.Join("usr", dir))))
+		peer.Must(t, os.Symlink("usr/"+dir, at(dir)))
+	}
+	peer.Run(t, "cp", "-a", at("usr")+"/.", usr)
+	peer.Must(t, errors.Join(os.RemoveAll(at("usr")), os.Mkdir(at("usr"), 0o755), os.Mkdir(at("var"), 0o755)))
+	peer.Must(t, errors.Join(os.MkdirAll(filepath.Join(data, "log"), 0o755), os.WriteFile(filepath.Join(data, "log/syslog"), []byte("x"), 0o644)))
+	path := makeDisk(t, "gpt", part{mib: 400, format: "-t ext4 -L usr", tree: usr}, part{mib: 40, format: "-t ext4 -L var", tree: data}, part{mib: 64, format: "-t ext4", tree: g.dir})
+	hostSees(t, path, "var/log/syslog")
+	do(t, path, wire.Job{Operations: []op.Envelope{{Operation: &op.Sysprep{Enable: []string{"logfiles"}}}}})
+	said := work(t, path, "#!/bin/sh\ncat /proc/mounts\ntest -e /var/log || exit 1\ntest ! -e /var/log/syslog || exit 1\ntouch /usr/here\n")
+	for _, want := range []string{"/dev/vda3 / ext4", "/dev/vda1 /usr ext4", "/dev/vda2 /var ext4"} {
+		if !strings.Contains("\n"+said, "\n"+want) {
+			t.Errorf("%q is not mounted:\n%s", want, said)
+		}
+	}
+	hostSees(t, path, "usr/here")
+}
