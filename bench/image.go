@@ -76,7 +76,7 @@ func sysprepImage(ctx context.Context, b *bench) (row, error) {
 func customizeImage(ctx context.Context, b *bench) (row, error) {
 	edits := []string{
 		"--write", "/etc/motd:Welcome", "--append-line", "/etc/hosts:192.0.2.1 gateway", "--mkdir", "/srv/data/new",
-		"--chmod", "0700:/srv/data", "--edit", "/etc/ssh/sshd_config:s/^#Port 22/Port 2222/",
+		"--chmod", "0700:/srv/data", "--edit", "/etc/login.defs:s/^UMASK.*/UMASK 077/",
 	}
 	return b.inPlace(ctx, row{what: "customize, five edits", peerName: "virt-customize", most: 0.2},
 		append([]string{"customize"}, edits...), append(append([]string{"virt-customize", "--no-network"}, edits...), "--format", "raw", "-a"))
