@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -29,7 +28,12 @@ func (a *app) diffCommand() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					if err := a.writeComparison(changes, asJSON); err != nil || changes.Same() {
+					if asJSON {
+						err = a.writeJSON(changes)
+					} else {
+						err = changes.WriteText(a.Stdout)
+					}
+					if err != nil || changes.Same() {
 						return err
 					}
 					return errDiffer
@@ -40,13 +44,4 @@ func (a *app) diffCommand() *cobra.Command {
 	f.add(a, c)
 	c.Flags().BoolVar(&asJSON, "json", false, "all of it as JSON")
 	return c
-}
-
-func (a *app) writeComparison(c *comparison.Comparison, asJSON bool) error {
-	if !asJSON {
-		return c.WriteText(a.Stdout)
-	}
-	e := json.NewEncoder(a.Stdout)
-	e.SetIndent("", "  ")
-	return e.Encode(c)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"path/filepath"
 	"strings"
@@ -58,20 +59,28 @@ func (a *app) getKernelCommand() *cobra.Command {
 	return c
 }
 
-// copyOut copies a file of a guest, whole or not at all.
+// copyOut copies a file of a guest.
 func copyOut(tree *filesystem.FS, name, to string) (err error) {
 	in, err := tree.OpenFile(name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	out, err := renameio.NewPendingFile(to, renameio.WithPermissions(0o644))
+	return writeWhole(to, func(w io.Writer) error {
+		_, err := in.WriteTo(w)
+		return err
+	})
+}
+
+// writeWhole writes a file whole or not at all.
+func writeWhole(path string, write func(io.Writer) error) (err error) {
+	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
 	if err != nil {
-		return fmt.Errorf("copy %s: %w", name, err)
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, out.Cleanup()) }()
-	if _, err := in.WriteTo(out); err != nil {
-		return fmt.Errorf("copy %s: %w", name, err)
+	if err := write(out); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return out.CloseAtomicallyReplace()
 }

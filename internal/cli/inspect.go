@@ -26,9 +26,7 @@ func (a *app) inspectCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				e := json.NewEncoder(a.Stdout)
-				e.SetIndent("", "  ")
-				return e.Encode(s)
+				return a.writeJSON(s)
 			}
 			_, err = fmt.Fprint(a.Stdout, s.Text(packages))
 			return err
@@ -38,6 +36,13 @@ func (a *app) inspectCommand() *cobra.Command {
 	c.Flags().BoolVar(&asJSON, "json", false, "all of it as JSON")
 	c.Flags().BoolVar(&packages, "packages", false, "list every package")
 	return c
+}
+
+// writeJSON prints a value for programs.
+func (a *app) writeJSON(v any) error {
+	e := json.NewEncoder(a.Stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 // survey surveys an image.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -35,7 +34,7 @@ func (a *app) tarOutCommand() *cobra.Command {
 					return err
 				}
 				if len(args) == 3 && args[2] != "-" {
-					return tarFile(c.Context(), args[2], sub)
+					return writeWhole(args[2], func(w io.Writer) error { return tarOut(c.Context(), w, sub) })
 				}
 				if out, ok := a.Stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
 					return usageError{"a tar is nothing for a terminal: name a file"}
@@ -46,19 +45,6 @@ func (a *app) tarOutCommand() *cobra.Command {
 	}
 	f.add(a, c)
 	return c
-}
-
-// tarFile writes the tar whole or not at all.
-func tarFile(ctx context.Context, path string, tree *filesystem.FS) (err error) {
-	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() { err = errors.Join(err, out.Cleanup()) }()
-	if err := tarOut(ctx, out, tree); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return out.CloseAtomicallyReplace()
 }
 
 func tarOut(ctx context.Context, w io.Writer, tree *filesystem.FS) error {

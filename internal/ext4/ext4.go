@@ -110,7 +110,7 @@ func crc(sum uint32, p []byte) uint32 { return ^crc32.Update(^sum, castagnoli, p
 // shutdown, the journal of the file system in the first size bytes of r.
 func Open(r io.ReaderAt, size int64) (*FS, error) {
 	super := make([]byte, superSize)
-	if err := readFull(r, super, superOffset); err != nil {
+	if err := filesystem.ReadFull(r, super, superOffset); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("%w: it ends before its superblock", ErrNotExt)
 		}
@@ -250,7 +250,7 @@ func (f *FS) readBlocks(p []byte, number uint64) error {
 	if number >= f.blocks || count > f.blocks-number {
 		return corrupt("block %d is beyond the last of %d", number, f.blocks)
 	}
-	if err := readFull(f.r, p, int64(number)*f.block); err != nil {
+	if err := filesystem.ReadFull(f.r, p, int64(number)*f.block); err != nil {
 		return fmt.Errorf("read block %d: %w", number, err)
 	}
 	if len(f.replayed) > 0 {
@@ -275,16 +275,4 @@ func (f *FS) metadata(number uint64) ([]byte, error) {
 	}
 	f.metadataCache.Put(number, p)
 	return p, nil
-}
-
-// readFull reads all of p; the end of r in between is an unexpected one.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"sort"
+
+	"herdbook/internal/filesystem"
 )
 
 // content is what an inode holds: a file's bytes, a directory's blocks, a long
@@ -100,14 +102,14 @@ func (o *content) extentAt(off int64) (e extent, end int64, ok bool) {
 // readBytes reads bytes of the file system at any offset.
 func (f *FS) readBytes(p []byte, at int64) error {
 	if len(f.replayed) == 0 {
-		return readFull(f.r, p, at)
+		return filesystem.ReadFull(f.r, p, at)
 	}
 	for len(p) > 0 {
 		number, skip := uint64(at/f.block), at%f.block
 		n := min(int64(len(p)), f.block-skip)
 		if over, ok := f.replayed[number]; ok {
 			copy(p[:n], over[skip:])
-		} else if err := readFull(f.r, p[:n], at); err != nil {
+		} else if err := filesystem.ReadFull(f.r, p[:n], at); err != nil {
 			return err
 		}
 		p, at = p[n:], at+n

@@ -248,3 +248,15 @@ type below struct {
 }
 
 func (b below) Root() uint64 { return b.root }
+
+// ReadFull reads all of p; the end of r in between is an unexpected one.
+func ReadFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

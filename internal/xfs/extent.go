@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sort"
+
+	"herdbook/internal/filesystem"
 )
 
 const (
@@ -131,7 +133,7 @@ func (m *mapping) read(p []byte, off int64) (int, error) {
 		part := p[done:][:min(int64(len(p)-done), end-off)]
 		if !ok {
 			clear(part)
-		} else if err := readFull(m.f.r, part, int64(e.physical)<<m.f.blockLog+off-m.offset(e.logical)); err != nil {
+		} else if err := filesystem.ReadFull(m.f.r, part, int64(e.physical)<<m.f.blockLog+off-m.offset(e.logical)); err != nil {
 			return done, err
 		}
 		done, off = done+len(part), off+int64(len(part))

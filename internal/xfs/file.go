@@ -97,7 +97,7 @@ func (f *FS) linkPart(n *inode, e extent, off int) ([]byte, error) {
 		return nil, corrupt("%d blocks for a part of it", e.count)
 	}
 	p := make([]byte, int64(e.count)*f.block)
-	if err := readFull(f.r, p, int64(e.physical)*f.block); err != nil {
+	if err := filesystem.ReadFull(f.r, p, int64(e.physical)*f.block); err != nil {
 		return nil, err
 	}
 	if f.version == 4 {

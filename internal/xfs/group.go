@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+
+	"herdbook/internal/filesystem"
 )
 
 const (
@@ -76,7 +78,7 @@ func (f *FS) freeRuns(ag uint64, fn func(start, count uint64) error) error {
 // groupHeader reads the sector in which a group says where its free space is.
 func (f *FS) groupHeader(ag uint64) ([]byte, error) {
 	p := make([]byte, f.sector)
-	if err := readFull(f.r, p, int64(ag*f.agBlocks)*f.block+f.sector); err != nil {
+	if err := filesystem.ReadFull(f.r, p, int64(ag*f.agBlocks)*f.block+f.sector); err != nil {
 		return nil, err
 	}
 	be := binary.BigEndian

@@ -24,7 +24,7 @@ func (f *FS) IdleRanges(fn func(start, length int64) error) error {
 	p := make([]byte, 128*logSector)
 	for first := uint64(0); first < l.size; first += 128 {
 		part := p[:min(128, l.size-first)*logSector]
-		if err := readFull(f.r, part, l.start+int64(first)*logSector); err != nil {
+		if err := filesystem.ReadFull(f.r, part, l.start+int64(first)*logSector); err != nil {
 			return fmt.Errorf("read log: %w", err)
 		}
 		for i := range uint64(len(part)) / logSector {

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"herdbook/internal/filesystem"
 )
 
 // The log is a ring of sectors of 512 bytes. Each begins with the number of the
@@ -85,7 +87,7 @@ func (f *FS) openLog() (*logReader, error) {
 
 func (l *logReader) sector(number uint64) ([]byte, error) {
 	p := make([]byte, logSector)
-	return p, readFull(l.f.r, p, l.start+int64(number)*logSector)
+	return p, filesystem.ReadFull(l.f.r, p, l.start+int64(number)*logSector)
 }
 
 // after is the sector that follows count sectors from number on.

@@ -116,7 +116,7 @@ func verify(p []byte, offset int) error {
 // makes sure that its log is clean. The error wraps ErrDirty if it is not.
 func Open(r io.ReaderAt, size int64) (*FS, error) {
 	super := make([]byte, superSize)
-	if err := readFull(r, super, 0); err != nil {
+	if err := filesystem.ReadFull(r, super, 0); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, fmt.Errorf("%w: it ends before its superblock", ErrNotXFS)
 		}
@@ -155,7 +155,7 @@ func (f *FS) readSuper(s []byte, size int64) error {
 	f.label, _, _ = strings.Cut(string(s[108:120]), "\x00")
 	if f.version == 5 {
 		sector := make([]byte, f.sector)
-		if err := readFull(f.r, sector, 0); err != nil {
+		if err := filesystem.ReadFull(f.r, sector, 0); err != nil {
 			return err
 		}
 		if err := verify(sector, 224); err != nil {
@@ -251,7 +251,7 @@ func (f *FS) metadata(number uint64) ([]byte, error) {
 		return p, nil
 	}
 	p := make([]byte, f.block)
-	if err := readFull(f.r, p, int64(number)*f.block); err != nil {
+	if err := filesystem.ReadFull(f.r, p, int64(number)*f.block); err != nil {
 		return nil, fmt.Errorf("read block %d: %w", number, err)
 	}
 	f.metadataCache.Put(number, p)
@@ -278,16 +278,4 @@ func (f *FS) check(p []byte, s seal, number uint64, owner []byte) error {
 		return corrupt("it belongs to another inode or group")
 	}
 	return nil
-}
-
-// readFull reads all of p; the end of r in between is an unexpected one.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
