@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 )
 
 // The hash format of Berkeley DB 4 and 5 (its dbinc/db_page.h, in the byte order of
@@ -42,19 +41,7 @@ type bdb struct {
 	left    int      // pages that may still be read: each once
 }
 
-// readBDB reads a Packages of Berkeley DB.
-func readBDB(tree fs.FS, path string, add adder) (err error) {
-	f, err := openFile(tree, path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if f.size == 0 {
-		return nil // made and never written
-	}
-	return bdbPackages(f, add)
-}
-
+// bdbPackages adds the packages of a Packages of Berkeley DB.
 func bdbPackages(f *file, add adder) error {
 	db, err := openBDB(f)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 )
 
 // The ndb format (rpm's lib/backend/ndb/rpmpkg.c): pages of slots, then the blobs
@@ -22,19 +21,7 @@ const (
 	ndbBlobMagic = "BlbS"
 )
 
-// readNDB reads a Packages.db.
-func readNDB(tree fs.FS, path string, add adder) (err error) {
-	f, err := openFile(tree, path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if f.size == 0 {
-		return nil // made and never written
-	}
-	return ndbPackages(f, add)
-}
-
+// ndbPackages adds the packages of a Packages.db.
 func ndbPackages(f *file, add adder) error {
 	head, err := f.at(0, ndbHead)
 	if err != nil {

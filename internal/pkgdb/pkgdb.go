@@ -56,8 +56,8 @@ var formats = []format{
 	{"dpkg", "status.d", []string{"var/lib/dpkg/status.d"}, readStatusDir},
 	{"pacman", "local", []string{"var/lib/pacman/local"}, readLocal},
 	{"rpm", "sqlite", inRPM("rpmdb.sqlite"), readSQLite},
-	{"rpm", "ndb", inRPM("Packages.db"), readNDB},
-	{"rpm", "bdb", inRPM("Packages"), readBDB},
+	{"rpm", "ndb", inRPM("Packages.db"), oneFile(ndbPackages)},
+	{"rpm", "bdb", inRPM("Packages"), oneFile(bdbPackages)},
 }
 
 // inRPM is where a file of rpm's may lie: today, before Fedora 36, under rpm-ostree.
@@ -137,6 +137,21 @@ type file struct {
 	io.ReaderAt
 	io.Closer
 	size int64
+}
+
+// oneFile reads a database that is a file by itself.
+func oneFile(packages func(*file, adder) error) func(fs.FS, string, adder) error {
+	return func(tree fs.FS, path string, add adder) (err error) {
+		f, err := openFile(tree, path)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		if f.size == 0 {
+			return nil // made and never written
+		}
+		return packages(f, add)
+	}
 }
 
 // openFile opens a database that is not read from front to end.
