@@ -126,8 +126,11 @@ func (g *Guest) must(ctx context.Context, args ...string) error {
 	return g.mustRun(ctx, Command{Args: args})
 }
 
-func (g *Guest) mustRun(ctx context.Context, c Command) error {
-	status, err := g.Runner.Run(ctx, c)
+func (g *Guest) mustRun(ctx context.Context, c Command) error { return Must(ctx, g.Runner, c) }
+
+// Must runs a command that has to succeed. Its failure is an *Error.
+func Must(ctx context.Context, runner Runner, c Command) error {
+	status, err := runner.Run(ctx, c)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", c.Args[0], err)
 	}

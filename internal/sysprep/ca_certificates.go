@@ -2,7 +2,6 @@ package sysprep
 
 import (
 	"context"
-	"fmt"
 
 	"herdbook/internal/guest"
 )
@@ -54,14 +53,5 @@ func (t *task) renewTrust(ctx context.Context) error {
 		t.notice("certificates were removed, but nothing can be run in the guest: " + args[0] + " is to be run there")
 		return nil
 	}
-	return t.withCommands(func() error {
-		status, err := t.guest.Runner.Run(ctx, guest.Command{Args: args})
-		if err != nil {
-			return fmt.Errorf("run %s: %w", args[0], err)
-		}
-		if status != 0 {
-			return &guest.Error{Status: status, Err: fmt.Errorf("%s ended with status %d", args[0], status)}
-		}
-		return nil
-	})
+	return t.withCommands(func() error { return guest.Must(ctx, t.guest.Runner, guest.Command{Args: args}) })
 }

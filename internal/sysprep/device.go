@@ -70,12 +70,8 @@ func byProgram(ctx context.Context, runner guest.Runner, id uuid.Change, node st
 		commands = []guest.Command{{Args: []string{"btrfstune", "-f", "-U", id.New, node}}}
 	}
 	for _, c := range commands {
-		status, err := runner.Run(ctx, c)
-		if err != nil {
-			return fmt.Errorf("run %s: %w", c.Args[0], err)
-		}
-		if status != 0 && !slices.Contains(c.Good, status) {
-			return fmt.Errorf("%s ended with status %d", c.Args[0], status)
+		if err := guest.Must(ctx, runner, c); err != nil {
+			return err
 		}
 	}
 	return nil
