@@ -3,15 +3,22 @@
 #
 # make build    bin/herdbook
 # make check    the tests without machines, and what reads the code
+# make fuzz     readers of what strangers write, for a while each (FUZZTIME=10s)
 # make vm       the tests with machines
+# make test-targets    every target in the place that it is for
 # make test-installer  the real Debian installer, to the end: 20 minutes and more
 # make bench    figures, beside those of the tools that herdbook succeeds
 # make bench BENCH=image      the same of the commands for any disk image
+# make bench BENCH=repo       the same of repositories: publish, read, serve
+# make bench BENCH=boot       the same of steps in the booted image
+# make bench BENCH=puppet     the same of a role by a real Puppet server
+# make bench BENCH=targets    the same of the places that an image is delivered to
 # make bench BENCH=installer  the same of the real Debian installer: a quarter of an hour
 # make clean    what make has made, but for the store of layers
 SHELL := /bin/bash
 GO := tools/go
 AGENT := internal/workshop/embedded/herdbook-agent
+INIT := internal/target/ramdisk/embedded/herdbook-init
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 export GOFLAGS := -trimpath
@@ -25,33 +32,49 @@ run: packages-run build
 	@echo "Look inside:   bin/herdbook shell --file herd/herdbook.hcl web"
 
 .PHONY: test
-test: check vm
+test: check fuzz vm
 
 .PHONY: build
 build: bin/herdbook
 
 .PHONY: bin/herdbook
-bin/herdbook: $(AGENT)
+bin/herdbook: $(AGENT) $(INIT)
 	CGO_ENABLED=0 $(GO) build -ldflags="-s -w" -o $@ ./cmd/herdbook
 
 .PHONY: $(AGENT)
 $(AGENT):
 	CGO_ENABLED=0 $(GO) build -ldflags="-s -w" -o $@ ./cmd/herdbook-agent
 
+.PHONY: $(INIT)
+$(INIT):
+	CGO_ENABLED=0 $(GO) build -ldflags="-s -w" -o $@ ./cmd/herdbook-init
+
 .PHONY: packages-run
 packages-run:
 	@tools/packages run
 
 .PHONY: packages
-packages:
+packages: bin/versitygw bin/goss
 	@tools/packages run test
 
-# Tests with machines are named TestVM…. These packages have no goroutines of
+# The S3 server that the tests hold herdbook against.
+.PHONY: bin/versitygw
+bin/versitygw:
+	CGO_ENABLED=0 $(GO) build -C tools/s3 -ldflags="-s -w" -o $(CURDIR)/$@ github.com/versity/versitygw/cmd/versitygw
+
+# The goss that the tests lay into guests.
+.PHONY: bin/goss
+bin/goss:
+	CGO_ENABLED=0 $(GO) build -C tools/goss -ldflags="-s -w" -o $(CURDIR)/$@ github.com/goss-org/goss/cmd/goss
+
+# Tests with machines, and others that take minutes, are named TestVM…. These packages have no goroutines of
 # their own, and the race detector would make minutes of their seconds.
-UNRACED := ./internal/btrfs ./internal/disk ./internal/ext4 ./internal/fat ./internal/luks ./internal/lvm ./internal/md ./internal/pkgdb ./internal/volume ./internal/workshop ./internal/xfs
+UNRACED := $(addprefix ./internal/,ansible archive archtest btrfs cloudinit comparison customize definition digest disk event ext4 fat growth identity \
+	inspection install iso junit kmod luks lvm mapper md op pin pkgdb plan puppet repo repo/doors repo/manifest repo/streams survey tree uuid \
+	volume workshop xfs)
 
 .PHONY: check
-check: packages $(AGENT)
+check: packages $(AGENT) $(INIT)
 	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l bench cmd internal test); \
 		[ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
 	$(GO) mod tidy -diff
@@ -61,11 +84,43 @@ check: packages $(AGENT)
 		then $(GO) run $(GOVULNCHECK) ./...; \
 		else echo "govulncheck: its database cannot be reached; not checked"; fi
 	$(GO) test -skip '^TestVM' $(UNRACED)
-	$(GO) test -race -skip '^TestVM' $$($(GO) list ./... | grep -v $(patsubst ./%,-e /%$$,$(UNRACED)))
+	$(GO) test -race -timeout 30m -skip '^TestVM' $$($(GO) list ./... | grep -v $(patsubst ./%,-e /%$$,$(UNRACED)))
+
+# What reads and writes strangers' words. What was of interest before is in their
+# testdata/fuzz, and is tried by check, too.
+FUZZED := \
+	internal/agent:FuzzReadGoss \
+	internal/agent:FuzzSockets \
+	internal/ansible:FuzzParse \
+	internal/cloudinit:FuzzRead \
+	internal/gateway:FuzzAnswer \
+	internal/gateway:FuzzDHCP \
+	internal/gateway:FuzzFrames \
+	internal/gateway:FuzzReadFrame \
+	internal/junit:FuzzFormat \
+	internal/puppet:FuzzParseReport \
+	internal/repo:FuzzParse \
+	internal/repo:FuzzParseOrigins \
+	internal/repo/manifest:FuzzParse \
+	internal/repo/streams:FuzzParse \
+	internal/signed:FuzzVerify \
+	internal/tunnel:FuzzEnter
+FUZZTIME ?= 5s
+
+.PHONY: fuzz
+fuzz:
+	@for target in $(FUZZED); do \
+		echo "fuzz $$target for $(FUZZTIME)"; \
+		$(GO) test ./$${target%:*} -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) || exit 1; \
+	done
 
 .PHONY: vm
 vm: packages build
-	$(GO) test -run '^TestVM' -timeout 40m -v ./... | grep -v -e '^=== ' -e 'no test files' -e '^ok .*no tests to run' ; exit $${PIPESTATUS[0]}
+	$(GO) test -run '^TestVM' -timeout 85m -v ./... | grep --line-buffered -v -e '^=== ' -e 'no test files' -e '^ok .*no tests to run' ; exit $${PIPESTATUS[0]}
+
+.PHONY: test-targets
+test-targets: packages build
+	$(GO) test -tags targets -run '^TestVM$$/^target|^TestVMTarget' -timeout 85m -v ./... | grep --line-buffered -v -e '^=== ' -e 'no test files' -e '^ok .*no tests to run' ; exit $${PIPESTATUS[0]}
 
 .PHONY: test-installer
 test-installer: build
@@ -74,9 +129,9 @@ test-installer: build
 
 .PHONY: bench
 bench: build
-	@tools/packages run bench $(filter installer,$(BENCH))
+	@tools/packages run bench $(filter installer puppet,$(BENCH))
 	$(GO) run ./bench $(BENCH)
 
 .PHONY: clean
 clean:
-	rm -rf bin herd .test $(AGENT)
+	rm -rf bin herd .test $(AGENT) $(INIT)

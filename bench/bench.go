@@ -17,6 +17,7 @@ import (
 
 	"herdbook/internal/disk"
 	"herdbook/internal/event"
+	"herdbook/internal/peer"
 )
 
 // bench is the place where things are measured.
@@ -26,7 +27,15 @@ type bench struct {
 	accelerator string
 	layers      map[string]string // "IMAGE STEP" → path of its disk
 	building    ran               // the run that built the image, if it was not there
+	site        *site             // the repository that is served, once a row has asked for it
+	virtBuilt   time.Duration     // what virt-builder took for an image of its cache
 	peak        int64             // the most memory that herdbook had in command, in bytes
+	published   *published        // of publish, once it is measured
+	bootSteps   *booted           // of boot steps, once they are measured
+
+	puppetServer *peer.PuppetServer
+	role         *role          // of Puppet, once it is measured
+	ends         []func() error // what ends the rest that was started, the last first
 }
 
 // ran is one run of herdbook.
@@ -55,8 +64,12 @@ func (b *bench) starter(ctx context.Context) error {
 	if out, err := exec.CommandContext(ctx, b.herdbook, "init", b.dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("init: %w\n%s", err, out)
 	}
-	fmt.Fprintln(os.Stderr, "building the starter's images …")
-	var err error
+	return b.builds(ctx)
+}
+
+// builds builds what the definition has, and notes the layers.
+func (b *bench) builds(ctx context.Context) (err error) {
+	fmt.Fprintln(os.Stderr, "building the images …")
 	if b.building, err = b.run(ctx, "build"); err != nil {
 		return err
 	}

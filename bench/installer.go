@@ -178,15 +178,17 @@ func (b *bench) qemu() (qemu, error) {
 	return qemu{}, errors.New("the QEMU that herdbook has started cannot be found")
 }
 
+// outside turns the lines to herdbook of a machine's command line into those of a person.
+var outside = strings.NewReplacer(
+	"socket,id=qmp,fd=3", "null,id=qmp",
+	"socket,id=port,fd=4", "file,id=port,path=/dev/stdout",
+	"socket,id=console,fd=5", "file,id=console,path=console.log",
+	"/proc/self/fd/6", "/proc/self/fd/3",
+)
+
 // byHand is the command line of a person: the same machine, with its lines to
 // the outside and its disk in the simplest way.
 func (q qemu) byHand() []string {
-	outside := strings.NewReplacer(
-		"socket,id=qmp,fd=3", "null,id=qmp",
-		"socket,id=port,fd=4", "file,id=port,path=/dev/stdout",
-		"socket,id=console,fd=5", "file,id=console,path=console.log",
-		"/proc/self/fd/6", "/proc/self/fd/3",
-	)
 	var args []string
 	for _, arg := range q.args {
 		last := len(args) - 1

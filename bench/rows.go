@@ -171,8 +171,14 @@ func export(ctx context.Context, b *bench) (row, error) {
 }
 
 func exportMemory(ctx context.Context, b *bench) (row, error) {
-	if err := os.RemoveAll(filepath.Join(b.dir, "dist")); err != nil {
+	parts, err := filepath.Glob(filepath.Join(b.dir, "store", "layers", "*", "part-*"))
+	if err != nil {
 		return row{}, err
+	}
+	for _, path := range append(parts, filepath.Join(b.dir, "dist")) {
+		if err := os.RemoveAll(path); err != nil {
+			return row{}, err
+		}
 	}
 	r, err := b.run(ctx, "export", "web", "docker")
 	return memory("docker export: memory of herdbook", r, 256), err

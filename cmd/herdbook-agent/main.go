@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	if err := agent.Run(); err != nil {
+	if err := agent.Run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "herdbook-agent:", err)
 		os.Exit(1)
 	}

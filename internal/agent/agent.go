@@ -1,6 +1,6 @@
 // Package agent is herdbook's program in a guest: PID 1 of the workshop, where
 // it mounts the image, carries out operations and unmounts it, and a service of
-// a booted image, where it watches the boot and runs a test's commands. It
+// a booted image, where it watches the boot and carries out steps or a test. It
 // takes one job from the wire and gives one result; there is one way out,
 // whatever happens.
 package agent
@@ -25,40 +25,79 @@ import (
 
 const beat = 5 * time.Second
 
-// Run is the whole life of the agent. It returns only in a booted guest, and
-// there when the machine is about to power off.
-func Run() error {
-	workshop := os.Getpid() == 1
-	if workshop {
+// Run is the whole life of the agent, which is given what belongs to it in a booted
+// guest. It returns only there: when the machine is about to power off, or when another
+// process has taken over.
+func Run(belongings []string) error {
+	do := inWorkshop
+	if os.Getpid() == 1 {
 		if err := begin(); err != nil {
-			fmt.Fprintln(os.Stderr, "herdbook-agent:", err)
+			complain(err)
 			return powerOff()
 		}
+	} else {
+		goneOn, left := goOn(belongings)
+		if goneOn {
+			return nil
+		}
+		if left != nil {
+			complain(left)
+		}
+		do = func(job wire.Job, g *wire.Guest) (wire.Result, error) { return inSystem(job, g, left) }
 	}
-	err := serve(workshop)
+	allowSysRq()
+	err := serve(do)
 	if err != nil {
-		// Nobody heard it over the wire; the console is all that is left.
-		fmt.Fprintln(os.Stderr, "herdbook-agent:", err)
+		complain(err)
 	}
 	return errors.Join(err, powerOff())
 }
 
-// serve has the conversation.
-func serve(workshop bool) error {
-	port, err := openPort()
+// complain says what nobody heard over the wire; the console is all that is left.
+func complain(err error) {
+	console, openErr := os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY, 0)
+	if openErr != nil {
+		console = os.Stderr
+	}
+	fmt.Fprintln(console, "herdbook-agent:", err)
+}
+
+// worker does one job. The result is completed by the error.
+type worker func(job wire.Job, g *wire.Guest) (wire.Result, error)
+
+// serve has the conversation. It ends with the first result behind which nobody wants
+// to look at the machine as it is.
+func serve(do worker) error {
+	port, err := openPort(wire.Port)
 	if err != nil {
 		return err
 	}
 	defer port.Close()
 	g, job, err := wire.Accept(port, beat)
-	if err != nil {
-		return err
+	for err == nil {
+		result := work(do, job, g)
+		if !result.OK && len(job.Steps) > 0 {
+			writeBack()
+		}
+		err = g.Finish(result)
+		if result.OK && len(job.Steps) > 0 {
+			return errors.Join(err, shutDown())
+		}
+		if !result.OK && len(job.Steps) > 0 && !job.Stay {
+			quieten()
+		}
+		if result.OK || !job.Stay {
+			break
+		}
+		if err == nil {
+			g, job, err = g.Again(beat)
+		}
 	}
-	return g.Finish(work(workshop, job, g))
+	return err
 }
 
 // work does the job; a panic is a failure like any other.
-func work(workshop bool, job wire.Job, g *wire.Guest) (result wire.Result) {
+func work(do worker, job wire.Job, g *wire.Guest) (result wire.Result) {
 	defer func() {
 		if p := recover(); p != nil {
 			debug.PrintStack() // on the console, and so in the layer's log
@@ -66,10 +105,7 @@ func work(workshop bool, job wire.Job, g *wire.Guest) (result wire.Result) {
 		}
 		result.Error = op.Redact(result.Error, job.Redact)
 	}()
-	if !workshop {
-		return inspectBoot(job, g)
-	}
-	result, err := inWorkshop(job, g)
+	result, err := do(job, g)
 	result.OK = err == nil
 	if err != nil {
 		result.Error = err.Error()
@@ -125,7 +161,7 @@ func openGuest(job wire.Job, g *wire.Guest, device string) (*guest.Guest, error)
 	}
 	return &guest.Guest{
 		Root: root, Device: device, AgentPath: "/init", Sink: g.Sink(),
-		Runner: &guest.Chroot{Dir: sysroot, Redact: job.Redact, Sink: g.Sink()},
+		Runner: &guest.Chroot{Dir: sysroot, Environment: job.Environment, Redact: job.Redact, Sink: g.Sink()},
 	}, nil
 }
 
@@ -169,7 +205,7 @@ func operate(job wire.Job, g *wire.Guest, device string, result *wire.Result) (e
 		if err := ready.begin(); err != nil {
 			return err
 		}
-		return shell(g)
+		return shell(job, g, sysroot, "PS1=workshop# ")
 	}
 	return nil
 }
@@ -241,22 +277,6 @@ func openFiles() (*os.File, int64, error) {
 		return nil, 0, errors.Join(fmt.Errorf("measure the disk of files: %w", err), f.Close())
 	}
 	return f, size, nil
-}
-
-// shell gives the console to a person.
-func shell(g *wire.Guest) error {
-	console, err := os.OpenFile("/dev/ttyS0", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return fmt.Errorf("open the console: %w", err)
-	}
-	defer console.Close()
-	// What is typed from now on arrives; the driver drops what came before.
-	g.Phase(wire.ShellPhase)
-	program := "/bin/bash"
-	if _, err := os.Lstat(sysroot + program); err != nil {
-		program = "/bin/sh"
-	}
-	return runOn(console, program)
 }
 
 // powerOff ends the machine. What is not yet written by now is not promised.

@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,31 +14,6 @@ import (
 
 // The rest of the agent is tested where it lives, in machines: see the scripts
 // of internal/cli.
-
-func TestRunCommand(t *testing.T) {
-	for _, c := range []struct {
-		run, output string
-		status      int
-	}{
-		{"echo out; echo err >&2", "out\nerr\n", 0},
-		{"exit 7", "", 7},
-		{"echo tell secret", "tell ***\n", 0},
-		{"kill -TERM $$", "", -1},
-		{"no-such-program-here", "not found", 127},
-		{"printf 'bad \\377 byte'", "bad � byte", 0},
-		// What it leaves behind holds its output open, but not the test.
-		{"echo started; sleep 30 &", "started\n", 0},
-	} {
-		r := runCommand(wire.Command{Name: "x", Run: c.run}, []string{"secret"})
-		if r.Name != "x" || r.ExitStatus != c.status || !strings.Contains(r.Output, c.output) || strings.Contains(r.Output, "secret") {
-			t.Errorf("%s: %+v, want status %d and %q", c.run, r, c.status, c.output)
-		}
-	}
-	r := runCommand(wire.Command{Run: "head -c 300000 /dev/zero | tr '\\0' x"}, nil)
-	if len(r.Output) != wire.MaxOutput || r.ExitStatus != 0 {
-		t.Errorf("a long output: %d bytes, status %d", len(r.Output), r.ExitStatus)
-	}
-}
 
 func TestFindByFile(t *testing.T) {
 	dir := t.TempDir()
@@ -60,7 +36,7 @@ func TestAPanicIsAFailureWithoutSecrets(t *testing.T) {
 	// There is no root disk here, and no wire: the job cannot be done.
 	secret := op.Secret{Value: "hidden", Name: "X"}
 	job := wire.Job{Operations: []op.Envelope{{Operation: &op.Password{User: "root", Password: secret}}}, Redact: []string{"hidden"}}
-	result := work(true, job, nil)
+	result := work(inWorkshop, job, nil)
 	if result.OK || !strings.Contains(result.Error, "panicked") || strings.Contains(result.Error, "hidden") {
 		t.Errorf("%+v", result)
 	}
@@ -77,6 +53,22 @@ func TestNeedsCommands(t *testing.T) {
 	} {
 		if needsCommands(c.job) != c.want {
 			t.Errorf("%+v", c.job)
+		}
+	}
+}
+
+func TestRunningJobs(t *testing.T) {
+	for _, c := range []struct {
+		list string
+		want []string
+	}{
+		{"", nil},
+		{"No jobs running.\n", nil},
+		{"  1 graphical.target   start waiting\n  2 multi-user.target  start waiting\n128 wait-online.service start running\n 56 var-mnt.mount stop running", []string{"wait-online.service (start)", "var-mnt.mount (stop)"}},
+		{strings.Repeat("1 a.service start running\n", 100), slices.Repeat([]string{"a.service (start)"}, maxJobs)},
+	} {
+		if got := runningJobs(c.list); !slices.Equal(got, c.want) {
+			t.Errorf("%q: %q, want %q", c.list, got, c.want)
 		}
 	}
 }

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -74,42 +72,65 @@ func loadModules() error {
 	return nil
 }
 
-// appear waits until find finds something, with the kernel's device events as the
-// occasion to look again.
-func appear(what string, find func() (string, bool)) (string, error) {
-	events, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+// news are messages of the kernel (netlink(7)) that are the occasion to look again.
+type news struct {
+	protocol int
+	groups   uint32
+}
+
+// deviceNews tell of devices that come and go.
+var deviceNews = news{unix.NETLINK_KOBJECT_UEVENT, 1}
+
+// look calls find until that has found something, or until the limit is over.
+func (n news) look(limit time.Duration, find func() bool) (found bool, err error) {
+	events, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, n.protocol)
 	if err != nil {
-		return "", fmt.Errorf("listen for devices: %w", err)
+		return false, err
 	}
 	defer unix.Close(events)
-	if err := unix.Bind(events, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
-		return "", fmt.Errorf("listen for devices: %w", err)
+	if err := unix.Bind(events, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: n.groups}); err != nil {
+		return false, err
 	}
 	buffer := make([]byte, 8<<10)
-	for end := time.Now().Add(30 * time.Second); ; {
-		if path, ok := find(); ok {
-			return path, nil
+	for end := time.Now().Add(limit); ; {
+		if find() {
+			return true, nil
 		}
 		left := time.Until(end)
 		if left <= 0 {
-			return "", fmt.Errorf("%s did not appear", what)
+			return false, nil
 		}
 		// sysfs entries may come a moment after their event: look at least twice
 		// a second.
 		timeout := unix.NsecToTimeval(min(left, 500*time.Millisecond).Nanoseconds())
 		if err := unix.SetsockoptTimeval(events, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
-			return "", fmt.Errorf("listen for devices: %w", err)
+			return false, err
 		}
 		if _, _, err := unix.Recvfrom(events, buffer, 0); err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
-			return "", fmt.Errorf("listen for devices: %w", err)
+			return false, err
 		}
 	}
 }
 
-// openPort opens the wire.
-func openPort() (*os.File, error) {
-	path, err := appear("the port "+wire.Port, func() (string, bool) {
-		return findByFile("/sys/class/virtio-ports/*/name", wire.Port, 2)
+// appear waits until find finds a device.
+func appear(what string, find func() (string, bool)) (path string, err error) {
+	found, err := deviceNews.look(30*time.Second, func() (ok bool) {
+		path, ok = find()
+		return ok
+	})
+	if err != nil {
+		return "", fmt.Errorf("listen for devices: %w", err)
+	}
+	if !found {
+		return "", fmt.Errorf("%s did not appear", what)
+	}
+	return path, nil
+}
+
+// openPort opens a port of the machine by its name.
+func openPort(name string) (*os.File, error) {
+	path, err := appear("the port "+name, func() (string, bool) {
+		return findByFile("/sys/class/virtio-ports/*/name", name, 2)
 	})
 	if err != nil {
 		return nil, err
@@ -206,34 +227,29 @@ func trim(list []wire.Mount) (uint64, error) {
 		if m.Type == "vfat" {
 			continue // its driver may not know how, and it is small
 		}
-		dir, err := os.Open(filepath.Join(sysroot, m.Dir))
+		n, err := trimDir(filepath.Join(sysroot, m.Dir))
 		if err != nil {
 			return total, fmt.Errorf("trim %s: %w", m.Dir, err)
 		}
-		unix.Syncfs(int(dir.Fd()))
-		r := fstrimRange{length: 1<<64 - 1}
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), fitrim, uintptr(unsafe.Pointer(&r)))
-		if err := dir.Close(); err != nil {
-			return total, fmt.Errorf("trim %s: %w", m.Dir, err)
-		}
-		if errno != 0 {
-			return total, fmt.Errorf("trim %s: %w", m.Dir, errno)
-		}
-		total += r.length
+		total += n
 	}
 	return total, nil
 }
 
-// runOn runs a shell of the image on a terminal until it ends.
-func runOn(console *os.File, program string) error {
-	cmd := exec.Command(program, "-i")
-	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=linux", "LANG=C.UTF-8", "PS1=workshop# "}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = console, console, console
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: sysroot, Setsid: true, Setctty: true}
-	var exit *exec.ExitError
-	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
-		return fmt.Errorf("run a shell: %w", err)
+// trimDir gives the free blocks of the file system back that a directory is on.
+func trimDir(name string) (uint64, error) {
+	dir, err := os.Open(name)
+	if err != nil {
+		return 0, err
 	}
-	return nil // whatever status the person left it with
+	unix.Syncfs(int(dir.Fd()))
+	r := fstrimRange{length: 1<<64 - 1}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), fitrim, uintptr(unsafe.Pointer(&r)))
+	if err := dir.Close(); err != nil {
+		return 0, err
+	}
+	if errno != 0 {
+		return 0, errno
+	}
+	return r.length, nil
 }

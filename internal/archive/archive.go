@@ -6,13 +6,19 @@ package archive
 import (
 	"archive/tar"
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
+	"time"
 
 	"herdbook/internal/filesystem"
 )
+
+// Whiteout begins the names of files in OCI image layers that say what is gone.
+const Whiteout = ".wh."
 
 // Writer writes one tar of what is on one file system, or on several that were
 // joined.
@@ -56,6 +62,20 @@ func (w *Writer) Add(name string, e *filesystem.Entry) error {
 	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{w.tar}, struct{ io.Reader }{f}, w.buffer)
 	return errors.Join(err, f.Close())
+}
+
+// AddAs is Add of a regular file with another content than it has.
+func (w *Writer) AddAs(name string, e *filesystem.Entry, content []byte) error {
+	h, err := w.header(name, e)
+	if err != nil {
+		return err
+	}
+	h.Typeflag, h.Linkname, h.Size = tar.TypeReg, "", int64(len(content))
+	if err := w.tar.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = w.tar.Write(content)
+	return err
 }
 
 // header is what stands before an entry's content; nil for what is left out.
@@ -114,4 +134,37 @@ func (w *Writer) records(e *filesystem.Entry) (map[string]string, error) {
 		}
 	}
 	return pax, nil
+}
+
+// Remove writes that a name of a layer below is not in this one, in the way of OCI image
+// layers.
+func (w *Writer) Remove(name string) error {
+	dir, base := path.Split(name)
+	return w.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dir + Whiteout + base, Mode: 0o600, Format: tar.FormatPAX})
+}
+
+// Tree writes a whole tree, its names behind ./ as tar writes those below a directory.
+func (w *Writer) Tree(ctx context.Context, tree *filesystem.FS) error {
+	return tree.Walk(func(name string, e *filesystem.Entry) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if name != "." {
+			name = "./" + name
+		}
+		if err := w.Add(name, e); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// File writes a file of root's that is in no tree.
+func (w *Writer) File(name string, content []byte, modified time.Time) error {
+	err := w.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(content)), Mode: 0o644, ModTime: modified, Format: tar.FormatPAX})
+	if err != nil {
+		return err
+	}
+	_, err = w.tar.Write(content)
+	return err
 }

@@ -14,57 +14,97 @@ type place struct {
 // packages is every package of the module.
 var packages = map[string]place{
 	"internal/archtest":   {},
+	"internal/bucket":     {},
 	"internal/digest":     {pure: true},
 	"internal/disk":       {},
 	"internal/event":      {pure: true},
 	"internal/filesystem": {pure: true},
 	"internal/identity":   {pure: true},
 	"internal/iso":        {pure: true},
+	"internal/kmod":       {pure: true},
 	"internal/luks":       {pure: true},
 	"internal/lvm":        {pure: true},
 	"internal/mapper":     {pure: true},
 	"internal/md":         {pure: true},
 	"internal/op":         {pure: true},
+	"internal/ovf":        {pure: true},
 	"internal/peer":       {}, // imported by tests and bench only
+	"internal/nic":        {},
 	"internal/pkgdb":      {pure: true},
 	"internal/program":    {},
 	"internal/repo":       {pure: true},
 	"internal/signed":     {},
 
-	"internal/archive":   {rank: 1, pure: true, imports: []string{"filesystem"}},
-	"internal/bootstrap": {rank: 1, imports: []string{"digest", "disk", "event", "program"}},
-	"internal/btrfs":     {rank: 1, pure: true, imports: []string{"filesystem"}},
-	"internal/cacher":    {rank: 1, imports: []string{"program"}},
-	"internal/customize": {rank: 1, pure: true, imports: []string{"op"}},
-	"internal/ext4":      {rank: 1, pure: true, imports: []string{"filesystem"}},
-	"internal/fat":       {rank: 1, pure: true, imports: []string{"filesystem"}},
-	"internal/machine":   {rank: 1, imports: []string{"disk", "event", "program"}},
-	"internal/pin":       {rank: 1, pure: true, imports: []string{"digest"}},
-	"internal/store":     {rank: 1, imports: []string{"digest"}},
-	"internal/tree":      {rank: 1, pure: true, imports: []string{"digest"}},
-	"internal/unpack":    {rank: 1, imports: []string{"disk", "event"}},
-	"internal/uuid":      {rank: 1, pure: true, imports: []string{"lvm", "mapper"}},
-	"internal/volume":    {rank: 1, pure: true, imports: []string{"disk", "luks", "lvm", "mapper", "md"}},
-	"internal/workpiece": {rank: 1, imports: []string{"disk"}},
-	"internal/xfs":       {rank: 1, pure: true, imports: []string{"filesystem"}},
+	"internal/sshd":   {},
+	"internal/tunnel": {},
 
-	"internal/definition":      {rank: 2, pure: true, imports: []string{"digest", "identity", "op"}},
-	"internal/guest":           {rank: 2, imports: []string{"event", "op"}},
-	"internal/inspection":      {rank: 2, imports: []string{"btrfs", "disk", "ext4", "fat", "filesystem", "mapper", "uuid", "volume", "xfs"}},
-	"internal/repo/publish":    {rank: 2, imports: []string{"disk", "event", "repo", "signed"}},
-	"internal/source":          {rank: 2, imports: []string{"digest", "event", "pin", "signed", "tree"}},
-	"internal/wire":            {rank: 2, imports: []string{"event", "identity", "mapper", "op", "uuid"}},
+	"internal/ansible":       {rank: 1, pure: true, imports: []string{"op"}},
+	"internal/cloudinit":     {rank: 1, pure: true, imports: []string{"op"}},
+	"internal/archive":       {rank: 1, pure: true, imports: []string{"filesystem"}},
+	"internal/bootstrap":     {rank: 1, imports: []string{"digest", "disk", "event", "program"}},
+	"internal/btrfs":         {rank: 1, pure: true, imports: []string{"filesystem"}},
+	"internal/cacher":        {rank: 1, imports: []string{"program"}},
+	"internal/customize":     {rank: 1, pure: true, imports: []string{"op"}},
+	"internal/ext4":          {rank: 1, pure: true, imports: []string{"filesystem"}},
+	"internal/fat":           {rank: 1, pure: true, imports: []string{"filesystem"}},
+	"internal/junit":         {rank: 1, pure: true, imports: []string{"event"}},
+	"internal/gateway":       {rank: 1, imports: []string{"event"}},
+	"internal/pack":          {rank: 1, imports: []string{"disk", "event", "filesystem"}},
+	"internal/pin":           {rank: 1, pure: true, imports: []string{"digest"}},
+	"internal/ramroot":       {rank: 1, imports: []string{"digest", "nic"}},
+	"internal/serve":         {rank: 1, imports: []string{"bucket", "event"}},
+	"internal/puppet":        {rank: 1, pure: true, imports: []string{"op"}},
+	"internal/repo/manifest": {rank: 1, pure: true, imports: []string{"digest"}},
+	"internal/store":         {rank: 1, imports: []string{"digest", "event"}},
+	"internal/target":        {rank: 1, pure: true, imports: []string{"op"}},
+	"internal/tree":          {rank: 1, pure: true, imports: []string{"digest"}},
+	"internal/unpack":        {rank: 1, imports: []string{"disk", "event"}},
+	"internal/uuid":          {rank: 1, pure: true, imports: []string{"lvm", "mapper"}},
+	"internal/volume":        {rank: 1, pure: true, imports: []string{"disk", "luks", "lvm", "mapper", "md"}},
+	"internal/web":           {rank: 1}, // shows values of its own, which the server makes of others
+	"internal/workpiece":     {rank: 1, imports: []string{"disk"}},
+	"internal/xfs":           {rank: 1, pure: true, imports: []string{"filesystem"}},
+
+	"internal/definition":        {rank: 2, pure: true, imports: []string{"digest", "identity", "op", "pin", "repo", "target"}},
+	"internal/guest":             {rank: 2, imports: []string{"event", "op"}},
+	"internal/inspection":        {rank: 2, imports: []string{"btrfs", "disk", "ext4", "fat", "filesystem", "kmod", "mapper", "uuid", "volume", "xfs"}},
+	"internal/source":            {rank: 2, imports: []string{"bucket", "digest", "event", "op", "pin", "signed", "tree"}},
+	"internal/machine":           {rank: 2, imports: []string{"disk", "event", "gateway", "program"}},
+	"internal/wire":              {rank: 2, imports: []string{"cloudinit", "event", "identity", "mapper", "op", "puppet", "uuid"}},
+	"internal/bucket/buckettest": {rank: 1, imports: []string{"bucket", "peer"}}, // imported by tests only
+
+	"internal/kmod/kmodtest": {rank: 1, imports: []string{"kmod", "peer"}}, // imported by tests only
+
 	"internal/guest/guesttest": {rank: 1, imports: []string{"peer"}}, // imported by tests only
+
+	"internal/repo/streams": {rank: 1, pure: true, imports: []string{"repo"}},
+	"internal/repo/doors":   {rank: 2, pure: true, imports: []string{"repo", "repo/streams"}},
 
 	"internal/filesystem/readertest": {rank: 1, imports: []string{"filesystem", "peer"}}, // imported by tests only
 
-	"internal/growth":        {rank: 3, pure: true, imports: []string{"disk", "inspection", "mapper"}},
-	"internal/install":       {rank: 3, pure: true, imports: []string{"definition", "event"}},
-	"internal/agent":         {rank: 4, imports: []string{"event", "guest", "identity", "mapper", "op", "sysprep", "uuid", "wire"}},
-	"internal/sysprep":       {rank: 3, imports: []string{"event", "guest", "op", "uuid"}},
-	"internal/survey":        {rank: 3, pure: true, imports: []string{"disk", "filesystem", "inspection", "pkgdb"}},
-	"internal/target/docker": {rank: 3, imports: []string{"archive", "digest", "event", "filesystem", "inspection"}},
-	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "inspection", "machine", "mapper", "op", "uuid", "volume", "wire"}},
+	"internal/repo/audit":   {rank: 3, imports: []string{"bucket", "event", "repo", "repo/doors", "repo/manifest", "signed"}},
+	"internal/repo/publish": {rank: 3, imports: []string{"bucket", "event", "repo", "repo/doors", "repo/streams", "signed"}},
+	"internal/repo/client":  {rank: 3, imports: []string{"bucket", "digest", "disk", "event", "op", "program", "repo", "repo/streams", "signed", "source", "unpack"}},
+
+	"internal/growth":                {rank: 3, pure: true, imports: []string{"disk", "inspection", "mapper"}},
+	"internal/install":               {rank: 3, pure: true, imports: []string{"definition", "event"}},
+	"internal/agent":                 {rank: 4, imports: []string{"cloudinit", "event", "guest", "identity", "mapper", "nic", "op", "puppet", "sshd", "sysprep", "tunnel", "uuid", "wire"}},
+	"internal/sysprep":               {rank: 3, imports: []string{"event", "guest", "op", "uuid"}},
+	"internal/survey":                {rank: 3, pure: true, imports: []string{"disk", "filesystem", "inspection", "pkgdb"}},
+	"internal/artefact/artefacttest": {rank: 4, imports: []string{"artefact", "digest", "disk", "event", "inspection", "peer", "store", "target"}},
+	"internal/artefact":              {rank: 3, imports: []string{"digest", "disk", "event", "inspection", "ovf", "store", "target"}},
+	"internal/target/ova":            {rank: 4, imports: []string{"artefact", "event", "inspection", "ovf", "pack", "target"}},
+	"internal/target/vagrant":        {rank: 4, imports: []string{"artefact", "event", "inspection", "ovf", "pack", "target"}},
+	"internal/target/ramdisk":        {rank: 4, imports: []string{"archive", "artefact", "digest", "event", "filesystem", "inspection", "kmod", "machine", "program", "ramroot", "target"}},
+	"internal/workshop":              {rank: 3, imports: []string{"disk", "event", "gateway", "inspection", "kmod", "machine", "mapper", "op", "uuid", "volume", "wire"}},
+	"internal/target/format":         {rank: 4, imports: []string{"artefact", "disk", "event", "inspection", "target"}},
+	"internal/target/root":           {rank: 4, imports: []string{"archive", "artefact", "container", "disk", "event", "inspection", "target"}},
+	"internal/container":             {rank: 2, pure: true, imports: []string{"archive", "filesystem"}},
+	"internal/sbom":                  {rank: 3, pure: true, imports: []string{"digest", "inspection", "pkgdb"}},
+	"internal/target/docker":         {rank: 4, imports: []string{"archive", "artefact", "container", "digest", "disk", "event", "filesystem", "inspection", "sbom", "store", "target"}},
+	"internal/target/openstack": {rank: 4, imports: []string{
+		"artefact", "cloudinit", "digest", "disk", "event", "filesystem", "gateway", "inspection", "iso", "kmod", "machine", "op", "pack", "target",
+	}},
 
 	"internal/comparison": {rank: 4, pure: true, imports: []string{"filesystem", "inspection", "pkgdb", "survey"}},
 
@@ -72,41 +112,43 @@ var packages = map[string]place{
 	"internal/plan":   {rank: 4, pure: true, imports: []string{"definition", "digest", "identity", "install", "op", "pin", "store"}},
 
 	"internal/build": {rank: 5, imports: []string{
-		"bootstrap", "cacher", "definition", "digest", "disk", "event", "inspection", "install", "iso", "machine", "op", "plan",
-		"program", "source", "store", "tree", "unpack", "volume", "wire", "workshop",
-		"bootstrap", "cacher", "clones", "definition", "digest", "disk", "event", "inspection", "install", "iso", "machine", "op", "plan",
-		"program", "source", "store", "tree", "unpack", "wire", "workshop",
+		"ansible", "bootstrap", "cacher", "clones", "cloudinit", "definition", "digest", "disk", "event", "gateway", "growth", "inspection", "install", "iso", "machine", "op",
+		"plan", "program", "puppet", "source", "store", "tree", "tunnel", "unpack", "volume", "wire", "workshop",
 	}},
 	"internal/delivery": {rank: 5, imports: []string{
-		"definition", "digest", "disk", "event", "inspection", "repo", "repo/publish", "signed", "store", "target/docker",
+		"artefact", "bucket", "comparison", "definition", "digest", "disk", "event", "filesystem", "inspection", "machine", "pack", "pkgdb", "plan", "repo", "repo/manifest",
+		"repo/publish", "signed", "store", "target", "target/docker", "target/format", "target/openstack", "target/ova", "target/ramdisk", "target/root",
+		"target/vagrant",
 	}},
 
 	"internal/cli": {rank: 6, imports: []string{
-		"archive", "bootstrap", "build", "clones", "comparison", "customize", "definition", "delivery", "digest", "disk", "event", "filesystem", "growth", "identity", "inspection", "machine", "op",
-		"pin", "plan", "program", "signed", "source", "store", "survey", "wire", "volume", "workpiece", "workshop",
+		"ansible", "archive", "bootstrap", "bucket", "build", "clones", "comparison", "customize", "definition", "delivery", "digest", "disk", "event",
+		"filesystem", "gateway", "growth", "identity", "inspection", "junit", "machine", "op", "pin", "plan", "program", "repo", "repo/audit", "repo/client",
+		"repo/manifest", "repo/publish", "serve", "signed", "source", "store", "survey", "volume", "web", "wire", "workpiece", "workshop",
 	}},
 
 	"test/installer": {rank: 7}, // tests only: the real Debian installer
 
-	"bench": {rank: 7, imports: []string{"disk", "event", "peer"}}, // peer, for its mirror: machines of bench install, too
+	"bench": {rank: 7, imports: []string{"disk", "event", "machine", "peer", "repo", "signed"}}, // peer, for its servers: machines of bench need them, too
 
 	"test/player": {}, // /init of an initrd that the tests play installers with
 
 	"cmd/herdbook":       {rank: 7, imports: []string{"cli"}},
 	"cmd/herdbook-agent": {rank: 7, imports: []string{"agent"}},
+	"cmd/herdbook-init":  {rank: 7, imports: []string{"ramroot"}},
 }
 
 // doors is where what is not a pure function may be called. The environment and
 // the clock of a build enter at cmd/herdbook and travel as values from there.
 var doors = map[string][]string{
-	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/cacher", "internal/guest/guesttest", "internal/machine", "internal/peer"},
-	"exec.CommandContext": {"bench", "internal/bootstrap", "internal/disk", "internal/guest", "internal/unpack"},
-	"os.Args":             {"cmd/herdbook"},
+	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/build", "internal/cacher", "internal/guest/guesttest", "internal/kmod/kmodtest", "internal/machine", "internal/peer", "internal/signed", "internal/sshd"},
+	"exec.CommandContext": {"bench", "internal/agent", "internal/bootstrap", "internal/disk", "internal/guest", "internal/pack", "internal/repo/client", "internal/target/ramdisk", "internal/unpack"},
+	"os.Args":             {"cmd/herdbook", "cmd/herdbook-agent", "cmd/herdbook-init"},
 	"os.Environ":          {"bench", "internal/bootstrap"},
-	"os.Exit":             {"bench", "cmd/herdbook", "cmd/herdbook-agent"},
+	"os.Exit":             {"bench", "cmd/herdbook", "cmd/herdbook-agent", "cmd/herdbook-init"},
 	"os.Getenv":           {"internal/peer"},
 	"os.LookupEnv":        {"cmd/herdbook"},
-	"os.Stderr":           {"bench", "cmd/herdbook", "cmd/herdbook-agent", "internal/agent"},
+	"os.Stderr":           {"bench", "cmd/herdbook", "cmd/herdbook-agent", "internal/agent", "internal/ramroot"},
 	"os.Stdout":           {"bench", "cmd/herdbook"},
 	"time.Now":            {"bench", "cmd/herdbook", "internal/agent", "test/player"},
 }

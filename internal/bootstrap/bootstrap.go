@@ -43,11 +43,18 @@ var essential = map[string][]string{
 	"amd64": {"systemd-sysv", "udev", "grub2-common", "grub-pc-bin", "grub-efi-amd64-bin"},
 }
 
-// Include returns the packages that are asked for: those of the definition and
-// those without which the image would not boot. A kernel is added unless
-// the definition names one.
+// otherInits are the packages that bring another init than systemd, and conflict with
+// systemd-sysv.
+var otherInits = []string{"sysvinit-core", "runit-init"}
+
+// include returns the packages that are asked for: those of the definition and
+// those without which the image would not boot. systemd and a kernel are added unless
+// the definition names another one.
 func (s Spec) include() []string {
 	include := slices.Concat(s.Include, essential[s.Architecture])
+	if slices.ContainsFunc(s.Include, func(name string) bool { return slices.Contains(otherInits, name) }) {
+		include = slices.DeleteFunc(include, func(name string) bool { return name == "systemd-sysv" })
+	}
 	isKernel := func(name string) bool { return strings.HasPrefix(name, "linux-image-") }
 	if !slices.ContainsFunc(s.Include, isKernel) {
 		include = append(include, "linux-image-"+s.Architecture)

@@ -309,7 +309,7 @@ func TestCommandLines(t *testing.T) {
 	peer.Golden(t, "commands", []byte(strings.Join(lines, "\n")+"\n"))
 }
 
-func TestAKernelIsAddedUnlessOneIsNamed(t *testing.T) {
+func TestAKernelAndAnInitAreAddedUnlessOneIsNamed(t *testing.T) {
 	for _, c := range []struct {
 		include []string
 		want    string
@@ -317,6 +317,8 @@ func TestAKernelIsAddedUnlessOneIsNamed(t *testing.T) {
 	}{
 		{nil, "linux-image-amd64", "cloud"},
 		{[]string{"linux-image-cloud-amd64"}, "linux-image-cloud-amd64", "linux-image-amd64"},
+		{nil, "systemd-sysv", "sysvinit"},
+		{[]string{"openrc", "sysvinit-core"}, "openrc sysvinit-core", "systemd-sysv"},
 	} {
 		got := strings.Join(Spec{Include: c.include, Architecture: "amd64"}.include(), " ") + " "
 		if !strings.Contains(got, c.want+" ") || strings.Contains(got, c.not) {

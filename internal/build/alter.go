@@ -10,6 +10,7 @@ import (
 	"herdbook/internal/definition"
 	"herdbook/internal/disk"
 	"herdbook/internal/event"
+	"herdbook/internal/gateway"
 	"herdbook/internal/op"
 	"herdbook/internal/plan"
 	"herdbook/internal/volume"
@@ -25,7 +26,8 @@ type Alteration struct {
 	Name    string       // of the image, for people
 	What    string       // is done to it, such as "sysprep"
 
-	Job        wire.Job // but for its Operations
+	Network    *gateway.Rules // what the guest may reach; nil: nothing
+	Job        wire.Job       // but for its Operations
 	Operations []op.Operation
 	Inputs     [][]definition.Input // what each operation lays down, one list for each of Operations; or nil
 	Timeout    time.Duration        // 0: the usual one of a step
@@ -73,7 +75,7 @@ func (r *run) alter(ctx context.Context, a Alteration, sink event.Sink) (wire.Re
 		return wire.Result{}, err
 	}
 	session.Timeout = cmp.Or(a.Timeout, stepTimeout)
-	session.Job, session.Keys = a.Job, a.Keys
+	session.Job, session.Keys, session.Network = a.Job, a.Keys, a.Network
 	if err := equip(&session, a.Operations, a.Inputs); err != nil {
 		return wire.Result{}, err
 	}

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"herdbook/internal/clones"
+	"herdbook/internal/definition"
 	"herdbook/internal/digest"
 	"herdbook/internal/event"
 	"herdbook/internal/machine"
@@ -26,7 +26,7 @@ import (
 	"herdbook/internal/workshop"
 )
 
-// Builder builds. All fields but KeepFailed must be set.
+// Builder builds. All fields but KeepFailed, Fits and Environment must be set.
 type Builder struct {
 	Store *store.Store
 	Sink  event.Sink
@@ -35,11 +35,19 @@ type Builder struct {
 	// goroutines.
 	Accelerator func(context.Context) (machine.Accelerator, error)
 	Agent       func() ([]byte, error)
-	Jobs        int  // layers made at once
-	Memory      int  // MiB of a machine
-	CPUs        int  // of a machine
-	KeepFailed  bool // keep the disk of a step that failed, for a look inside
-	Retest      bool // run tests again that were passed
+	// Template fetches what a template is pinned to and returns the path of the
+	// verified file, which nobody changes.
+	Template   func(context.Context, plan.Template, event.Sink) (string, error)
+	Jobs       int  // layers made at once
+	Memory     int  // MiB of a machine
+	CPUs       int  // of a machine
+	KeepFailed bool // keep the disk of a step that failed, for a look inside
+	Retest     bool // run tests again that were passed
+	// Fits tells why the system on a layer cannot have what a target makes of it; nil: all can.
+	Fits func(definition.Target, digest.Digest) error
+	// Environment is that of the user's own programs on the host, as NAME=VALUE. No
+	// secret is in it.
+	Environment []string
 	Packages    bool // keep what installers fetch for the next ones, where the program for it is installed
 }
 
@@ -54,7 +62,9 @@ type StepError struct {
 	Image, Step, Position string
 	Err                   error
 	Log                   []string // the last lines that it said
-	Kept                  bool     // its disk was kept
+	Kept                  string   // directory that its disk and its log were kept in; "": they were not
+	Whole                 bool     // the machine was kept, too, and goes on where it was
+	Screen                string   // path of a screenshot of a machine that hung; "": there is none
 }
 
 // Error implements error.
@@ -72,7 +82,7 @@ func (e *StepError) Unwrap() error { return e.Err }
 // top layer of each image that came so far. When a step fails, images that
 // stand on it are left out, others are finished; the error joins all failures.
 func (b *Builder) Build(ctx context.Context, p *plan.Plan) (map[string]digest.Digest, error) {
-	r := &run{Builder: b, slots: semaphore.NewWeighted(int64(max(1, b.Jobs))), images: map[string]*outcome{}}
+	r := &run{Builder: b, slots: semaphore.NewWeighted(int64(max(1, b.Jobs))), images: map[string]*outcome{}, secrets: secretsOf(p)}
 	if b.Packages {
 		r.packages.dir = b.Store.PackagesDir()
 	}
@@ -107,7 +117,7 @@ func Announce(image plan.Image, sink event.Sink) {
 		sink.Emit(event.Event{Kind: event.StepQueued, Image: image.Name, Step: step.Label()})
 	}
 	for _, t := range image.Tests {
-		sink.Emit(event.Event{Kind: event.StepQueued, Image: image.Name, Step: testLabel(t)})
+		sink.Emit(event.Event{Kind: event.StepQueued, Image: image.Name, Step: t.Label()})
 	}
 }
 
@@ -117,6 +127,7 @@ type run struct {
 	slots    *semaphore.Weighted
 	images   map[string]*outcome
 	packages packages
+	secrets  []string // that what is built can hold
 }
 
 // outcome is what became of an image; it is read when done is closed.
@@ -140,6 +151,12 @@ func (r *run) image(ctx context.Context, image plan.Image) (digest.Digest, error
 		}
 		top = parent.layer
 	}
+	if image.Place != nil && r.Fits != nil {
+		if err := r.Fits(*image.Place, top); err != nil {
+			r.skip(image, 0)
+			return "", &StepError{Image: image.From, Step: fmt.Sprintf("target %q", image.Place.Name()), Position: image.Position, Err: err}
+		}
+	}
 	for i, step := range image.Steps {
 		layer, err := r.step(ctx, step, top)
 		if err != nil {
@@ -148,11 +165,7 @@ func (r *run) image(ctx context.Context, image plan.Image) (digest.Digest, error
 		}
 		top = layer.Digest
 	}
-	var errs []error
-	for _, t := range image.Tests {
-		errs = append(errs, r.test(ctx, image, t, top))
-	}
-	return top, errors.Join(errs...)
+	return top, r.test(ctx, image, top)
 }
 
 // skip says that an image's steps from i on will not be done.
@@ -161,7 +174,7 @@ func (r *run) skip(image plan.Image, i int) {
 		r.Sink.Emit(event.Event{Kind: event.StepSkipped, Image: image.Name, Step: step.Label()})
 	}
 	for _, t := range image.Tests {
-		r.Sink.Emit(event.Event{Kind: event.StepSkipped, Image: image.Name, Step: testLabel(t)})
+		r.Sink.Emit(event.Event{Kind: event.StepSkipped, Image: image.Name, Step: t.Label()})
 	}
 }
 
@@ -243,33 +256,29 @@ func (r *run) makeLayer(ctx context.Context, step plan.Step, parent digest.Diges
 func (r *run) abandon(work *store.Work, step plan.Step, sink event.Sink, log *journal, err error) error {
 	failure := r.failed(step, sink, log, err)
 	// Nobody wants to look into what was interrupted, or never had a disk.
-	_, noDisk := os.Stat(work.DiskPath())
-	if !r.KeepFailed || errors.Is(err, context.Canceled) || step.Bootstrap != nil || noDisk != nil {
-		moveScreen(failure, "")
+	if !r.KeepFailed || errors.Is(err, context.Canceled) || step.Bootstrap != nil || !exists(work.DiskPath()) {
 		return errors.Join(failure, work.Discard())
 	}
 	if err := work.Keep(step.Image); err != nil {
-		moveScreen(failure, "")
 		return errors.Join(failure, err, work.Discard())
 	}
-	failure.Kept = true
 	if path, ok := r.Store.Failed(step.Image); ok {
-		moveScreen(failure, filepath.Dir(path))
+		failure.kept(filepath.Dir(path))
 	}
 	return failure
 }
 
-// moveScreen says where the screenshot of a failure is, now that its directory
-// has another name, or none.
-func moveScreen(err error, dir string) {
-	var installer *InstallError
-	if !errors.As(err, &installer) || installer.Screen == "" {
-		return
+// kept says what there is to look at, in a directory.
+func (e *StepError) kept(dir string) {
+	e.Kept, e.Whole = dir, workshop.KeptWhole(KeptMachine(dir))
+	if screen := filepath.Join(dir, screenName); exists(screen) {
+		e.Screen = screen
 	}
-	installer.Screen = ""
-	if dir != "" {
-		installer.Screen = filepath.Join(dir, screenName)
-	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // explain adds what can be done about a failure on the host; one of the work in
@@ -285,13 +294,15 @@ func (r *run) explain(err error) error {
 func (r *run) failed(step plan.Step, sink event.Sink, log *journal, err error) *StepError {
 	sink.Emit(event.Event{Kind: event.StepFailed, Text: err.Error()})
 	failure := &StepError{Image: step.Image, Step: step.Label(), Position: step.Position, Err: err}
+	if part, ok := failedPart(step, err); ok {
+		failure.Step, failure.Position = plan.Label(part), part.Position
+	}
 	var installer *InstallError
 	if errors.As(err, &installer) {
 		failure.Log = installer.Report()
 	} else if log != nil {
 		var inGuest *workshop.FailedError
-		var verdict *clones.Error
-		failure.Log = log.last(errors.As(err, &inGuest) || errors.As(err, &verdict))
+		failure.Log = log.last(errors.As(err, &inGuest))
 	}
 	return failure
 }
@@ -311,7 +322,7 @@ func (j *journal) sink(e event.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e.Time = j.now().UTC()
-	if e.Kind == event.Log {
+	if e.Kind == event.Log && e.Stream != event.Kernel { // which is long, and for a second look
 		j.lines = lastOf(append(j.lines, e.Text))
 		if e.Stream != event.Console {
 			j.said = lastOf(append(j.said, e.Text))
@@ -329,6 +340,13 @@ func (j *journal) sink(e event.Event) {
 }
 
 func lastOf(lines []string) []string { return lines[max(0, len(lines)-lastLines):] }
+
+// forget forgets what programs said so far: it was said in another test.
+func (j *journal) forget() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.said = nil
+}
 
 // last returns the last lines. Where the work itself failed, what programs said
 // tells why; where the machine did, the console.

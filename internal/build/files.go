@@ -64,7 +64,7 @@ func equip(s *workshop.Session, operations []op.Operation, inputs [][]definition
 		return err
 	}
 	for i, o := range operations {
-		if inputs != nil && len(inputs[i]) > 0 {
+		if inputs != nil && len(inputs[i]) > 0 && !op.StaysOnHost(o) {
 			top := fmt.Sprintf("files-%d", i)
 			o, err = op.WithPayload(o, top), errors.Join(err, files.add(top, inputs[i]))
 			s.Files = files.file.Name()

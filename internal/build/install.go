@@ -93,6 +93,9 @@ func (r *run) prepare(ctx context.Context, step plan.Step, dir string, sink even
 			return spec, s, stop, err
 		}
 	}
+	if spec.Network, err = reach(i.Network, place.Tree, place.Proxy); err != nil {
+		return spec, s, stop, err
+	}
 	if s, err = install.New(i, place); err != nil {
 		return spec, s, stop, err
 	}
@@ -159,7 +162,7 @@ func complete(spec *machine.Spec, s install.Session, memory, cpus int) (err erro
 	}
 	spec.CommandLine = s.CommandLine
 	spec.Memory, spec.CPUs = memory, cpus
-	spec.Network, spec.Screen, spec.NoFlush = true, true, true
+	spec.Screen, spec.NoFlush = true, true
 	spec.Log = string(s.Log)
 	return nil
 }

@@ -320,8 +320,8 @@ func TestVMPlayedFailures(t *testing.T) {
 			if !errors.As(err, &step) || !errors.As(err, &failure) {
 				t.Fatalf("%T: %v", err, err)
 			}
-			if failure.Phase != c.phase || failure.Hang != c.hang || !step.Kept {
-				t.Errorf("phase %q, hang %v, kept %v; want %q, %v", failure.Phase, failure.Hang, step.Kept, c.phase, c.hang)
+			if failure.Phase != c.phase || failure.Hang != c.hang || step.Kept == "" {
+				t.Errorf("phase %q, hang %v, kept %q; want %q, %v", failure.Phase, failure.Hang, step.Kept, c.phase, c.hang)
 			}
 			rest := err.Error()
 			for _, text := range c.texts {
@@ -344,11 +344,11 @@ func TestVMPlayedFailures(t *testing.T) {
 				has(t, "the installer's log", failure.System, c.log)
 				has(t, "the report", step.Log, "the installer's own log:", c.log)
 			}
-			if (failure.Screen != "") != c.hang {
-				t.Fatalf("the screenshot: %q", failure.Screen)
+			if (step.Screen != "") != c.hang {
+				t.Fatalf("the screenshot: %q", step.Screen)
 			}
 			if c.hang {
-				looks(t, failure.Screen)
+				looks(t, step.Screen)
 			}
 		})
 	}
@@ -436,12 +436,13 @@ func TestVMPlayedIdleness(t *testing.T) {
 func TestVMPlayedTimeout(t *testing.T) {
 	s := newStage(t)
 	_, err := s.play(definition.Install{Kind: "kickstart", Timeout: 20 * time.Second}, []string{"say a word before", "busy 1h"}, nil)
+	var step *StepError
 	var failure *InstallError
-	if !errors.As(err, &failure) || !strings.Contains(err.Error(), "the installation was not done after 20s; give the install block a longer timeout") {
+	if !errors.As(err, &step) || !errors.As(err, &failure) || !strings.Contains(err.Error(), "the installation was not done after 20s; give the install block a longer timeout") {
 		t.Fatal(err)
 	}
 	has(t, "the last lines", failure.Console, "a word before")
-	looks(t, failure.Screen)
+	looks(t, step.Screen)
 }
 
 // What a definition lays into the initrd arrives as it is on the host, root's.

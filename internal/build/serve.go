@@ -6,13 +6,12 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"herdbook/internal/gateway"
 )
 
-// hostAddress is what a guest on QEMU's user network calls the host's loopback.
-const hostAddress = "10.0.2.2"
-
 // onLoopback is what a guest calls a server on a port of the host's loopback.
-func onLoopback(port int) string { return fmt.Sprintf("http://%s:%d", hostAddress, port) }
+func onLoopback(port int) string { return fmt.Sprintf("http://%s:%d", gateway.Router, port) }
 
 // serve lets guests fetch the files of a directory of this machine. It returns the
 // address that they find it at, until stop is called.

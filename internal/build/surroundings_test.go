@@ -16,6 +16,7 @@ import (
 	"herdbook/internal/definition"
 	"herdbook/internal/digest"
 	"herdbook/internal/event"
+	"herdbook/internal/gateway"
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
 	"herdbook/internal/plan"
@@ -198,7 +199,7 @@ func TestServe(t *testing.T) {
 	peer.Must(t, os.WriteFile(filepath.Join(dir, "squashfs.img"), []byte("the second stage"), 0o644))
 	address, stop, err := serve(dir)
 	peer.Must(t, err)
-	address = strings.Replace(address, hostAddress, "127.0.0.1", 1)
+	address = strings.Replace(address, gateway.Router.String(), "127.0.0.1", 1)
 	for path, want := range map[string]string{"squashfs.img": "200 the second stage", "../../etc/passwd": "404", "none": "404"} {
 		response, err := http.Get(address + path)
 		peer.Must(t, err)

@@ -6,21 +6,14 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"time"
 
-	"herdbook/internal/clones"
 	"herdbook/internal/definition"
 	"herdbook/internal/digest"
-	"herdbook/internal/disk"
 	"herdbook/internal/event"
-	"herdbook/internal/machine"
 	"herdbook/internal/op"
 	"herdbook/internal/plan"
 	"herdbook/internal/store"
-	"herdbook/internal/wire"
-	"herdbook/internal/workshop"
 )
 
 // verified reads an input and fails if it is not what was digested.
@@ -28,128 +21,169 @@ func verified(r io.Reader, input definition.Input) io.Reader {
 	return digest.NewVerifier(r, input.Digest, input.Size)
 }
 
-// testLabel names a test to people.
-func testLabel(t definition.Test) string {
-	return fmt.Sprintf("test %q by %s", t.Kind, strings.ToUpper(t.Firmware))
+// trial is a test of an image, on its way to a verdict.
+type trial struct {
+	definition.Test
+	sink    event.Sink
+	started time.Time      // zero before it has begun
+	verdict *event.Verdict // nil before its end
+	err     error          // nil if it passed; a *StepError once it has begun
 }
 
-// test proves a layer by boots on throw-away overlays. A proof is remembered:
-// the same layer passes the same test once.
-func (r *run) test(ctx context.Context, image plan.Image, t definition.Test, top digest.Digest) error {
-	sink := r.Sink.For(image.Name, testLabel(t))
-	key := plan.TestKey(top, t)
-	if layer, ok, err := r.Store.Lookup(key); err != nil {
-		return err
-	} else if ok && layer.Digest == top && !r.Retest {
-		sink.Emit(event.Event{Kind: event.StepCached, Layer: string(top)})
-		return nil
+// test proves a layer by boots on throw-away overlays. A proof is remembered: the same
+// layer passes the same test once. Every test is asked, whatever became of the others,
+// and all failures are told, in the order of the definition.
+func (r *run) test(ctx context.Context, image plan.Image, top digest.Digest) error {
+	var all, pending []*trial
+	for _, t := range image.Tests {
+		one := &trial{Test: t, sink: r.Sink.For(image.Name, t.Label())}
+		all = append(all, one)
+		proof, ok, err := r.Store.Proof(top, plan.TestKey(top, t))
+		switch {
+		case err != nil:
+			one.err = err
+		case ok && !r.Retest:
+			one.sink.Emit(event.Event{Kind: event.StepCached, Layer: string(top), Verdict: &proof.Verdict})
+		default:
+			pending = append(pending, one)
+		}
 	}
+	var errs []error
+	for len(pending) > 0 {
+		var group []*trial
+		group, pending = together(pending)
+		left, err := r.sit(ctx, image.Name, top, group)
+		pending, errs = append(left, pending...), append(errs, err)
+	}
+	var failures []error
+	for _, t := range all {
+		failures = append(failures, t.err)
+	}
+	return errors.Join(append(failures, errs...)...)
+}
+
+// together takes the tests that are asked in one boot: the first that waits, and all that
+// can share its machine. A test that could disturb others says so in the definition.
+func together(pending []*trial) (group, rest []*trial) {
+	first := pending[0]
+	for i, t := range pending {
+		shares := first.Kind != "clones" && t.Kind != "clones" && !first.Alone && !t.Alone
+		if i == 0 || shares && t.Firmware == first.Firmware && t.Network == first.Network {
+			group = append(group, t)
+		} else {
+			rest = append(rest, t)
+		}
+	}
+	return group, rest
+}
+
+// sit asks a group of tests in one boot. It returns those that were not asked, since
+// the machine was lost in one before them, and what went wrong that is no test's.
+func (r *run) sit(ctx context.Context, image string, top digest.Digest, group []*trial) (left []*trial, err error) {
+	s := &sitting{run: r, image: image, top: top, trials: group}
 	if err := r.slots.Acquire(ctx, 1); err != nil {
-		return context.Cause(ctx)
+		for _, t := range group {
+			t.err = context.Cause(ctx)
+		}
+		return nil, nil
 	}
 	defer r.slots.Release(1)
-	start := r.Now()
-	sink.Emit(event.Event{Kind: event.StepStarted})
-	step := plan.Step{Step: definition.Step{Kind: testLabel(t), Position: t.Position}, Image: image.Name}
+	s.turn(0)
 	work, err := r.Store.Begin(top)
 	if err != nil {
-		return r.failed(step, sink, nil, err)
+		return s.settle(ctx, err)
 	}
-	log := &journal{w: work, now: r.Now}
-	prove := r.boot
-	if t.Kind == "clones" {
-		prove = r.clones
+	s.log = &journal{w: work, now: r.Now}
+	ask := s.boot
+	if group[0].Kind == "clones" {
+		ask = s.clones
 	}
-	if err := prove(ctx, t, work, event.Tee(sink, log.sink)); err != nil {
-		return r.abandon(work, step, sink, log, r.explain(err))
-	}
-	if err := errors.Join(work.Discard(), r.Store.Record(key, top)); err != nil {
-		return r.failed(step, sink, log, err)
-	}
-	sink.Emit(event.Event{Kind: event.StepDone, Elapsed: r.Now().Sub(start)})
-	return nil
+	left, err = s.settle(ctx, r.explain(ask(ctx, work)))
+	return left, errors.Join(err, s.record(ctx), s.end(ctx, work))
 }
 
-// boot puts the agent into an overlay and boots it.
-func (r *run) boot(ctx context.Context, t definition.Test, work *store.Work, sink event.Sink) error {
-	scratch, err := work.Scratch()
-	if err != nil {
-		return err
-	}
-	if err := disk.CreateOverlay(ctx, work.DiskPath(), work.BackingName(), disk.QCOW2, 0); err != nil {
-		return err
-	}
-	session, err := r.session(ctx, work.DiskPath(), scratch, sink)
-	if err != nil {
-		return err
-	}
-	session.Timeout = timeLimit(t)
-	session.Job = wire.Job{Operations: []op.Envelope{{Operation: &op.Agent{}}}}
-	if _, err := workshop.Run(ctx, session); err != nil {
-		return err
-	}
-	session.Job = wire.Job{Test: &wire.Test{}}
-	for _, c := range t.Commands {
-		session.Job.Test.Commands = append(session.Job.Test.Commands, wire.Command{Name: c.Name, Run: c.Run})
-	}
-	result, err := workshop.Boot(ctx, session, machine.Firmware(t.Firmware))
-	if err != nil {
-		return err
-	}
-	return judge(t, result)
-}
-
-// clones starts two clones of the layer and compares them.
-func (r *run) clones(ctx context.Context, t definition.Test, work *store.Work, sink event.Sink) error {
-	scratch, err := work.Scratch()
-	if err != nil {
-		return err
-	}
-	session, err := r.session(ctx, "", scratch, sink)
-	if err != nil {
-		return err
-	}
-	session.Timeout = timeLimit(t)
-	layer := clones.Image{Path: filepath.Join(work.Dir, work.BackingName()), Format: disk.QCOW2}
-	return clones.Verify(ctx, session, layer, clones.Rules{Firmware: machine.Firmware(t.Firmware), Allow: t.Allow, Require: t.Require})
-}
-
-// timeLimit is that of each start of a machine.
-func timeLimit(t definition.Test) time.Duration {
-	if t.Timeout > 0 {
-		return t.Timeout
-	}
-	return testTimeout
-}
-
-// judge compares a test's result with what was expected, and reports all that
-// differs.
-func judge(t definition.Test, result wire.Result) error {
-	var errs []error
-	if err := result.CheckBoot(); err != nil {
-		errs = append(errs, err)
-	}
-	for i, c := range t.Commands {
-		if i >= len(result.Commands) {
-			errs = append(errs, fmt.Errorf("command %q was not run", c.Name))
+// settle ends what has no verdict yet. Without an error, each has one.
+func (s *sitting) settle(ctx context.Context, err error) (left []*trial, rest error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	blamed := err == nil
+	for i, t := range s.trials {
+		switch {
+		case t.verdict != nil:
 			continue
+		case err == nil:
+			s.fail(t, event.Verdict{}, errors.New("the agent gave no answer"))
+		case s.up && i > s.at && ctx.Err() == nil:
+			left = append(left, t)
+		default:
+			s.fail(t, event.Verdict{}, err)
 		}
-		got := result.Commands[i]
-		if got.ExitStatus != c.ExitStatus {
-			errs = append(errs, fmt.Errorf("command %q ended with status %d, want %d; it said: %s", c.Name, got.ExitStatus, c.ExitStatus, short(got.Output)))
-		}
-		if expect, err := regexp.Compile(c.Expect); err != nil || !expect.MatchString(got.Output) {
-			errs = append(errs, fmt.Errorf("command %q said %s, which does not match %q", c.Name, short(got.Output), c.Expect))
+		blamed = true
+	}
+	if !blamed && ctx.Err() == nil {
+		rest = fmt.Errorf("image %q, end of its tests: %w", s.image, err)
+	}
+	return left, rest
+}
+
+// record writes down how the tests ended that the machine was started for.
+func (s *sitting) record(ctx context.Context) error {
+	if !s.started || ctx.Err() != nil {
+		return nil
+	}
+	var errs []error
+	for _, t := range s.trials {
+		if t.verdict != nil {
+			errs = append(errs, s.Store.Judge(s.top, store.Tested{
+				Key: plan.TestKey(s.top, t.Test), Image: s.image, Test: t.Label(), Passed: t.err == nil, How: s.how, Verdict: *t.verdict,
+			}))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// short quotes the end of an output.
-func short(text string) string {
-	text = strings.TrimSpace(text)
-	if len(text) > 300 {
-		text = "…" + strings.ToValidUTF8(text[len(text)-300:], "")
+// end keeps the disk of a boot in which a test failed, for a look inside, or discards it.
+func (s *sitting) end(ctx context.Context, work *store.Work) error {
+	var failures []*StepError
+	for _, t := range s.trials {
+		var failure *StepError
+		if errors.As(t.err, &failure) {
+			failures = append(failures, failure)
+		}
 	}
-	return fmt.Sprintf("%q", text)
+	// Nobody wants to look into what was interrupted, or never had a disk.
+	if len(failures) == 0 || !s.KeepFailed || ctx.Err() != nil || !exists(work.DiskPath()) {
+		return work.Discard()
+	}
+	if err := work.Keep(s.image); err != nil {
+		return errors.Join(err, work.Discard())
+	}
+	if path, ok := s.Store.Failed(s.image); ok {
+		for _, failure := range failures {
+			failure.kept(filepath.Dir(path))
+		}
+	}
+	return nil
+}
+
+// secretsOf lists the secrets that an image of the plan could hold: a later step or a
+// test could say them.
+func secretsOf(p *plan.Plan) []string {
+	var list []string
+	for _, image := range p.Images {
+		for _, step := range image.Steps {
+			for _, part := range step.Parts() {
+				if part.Operation != nil {
+					list = append(list, op.Secrets(part.Operation)...)
+				}
+				if part.Network != nil {
+					list = append(list, proxySecrets(*part.Network)...)
+				}
+			}
+			if step.Install != nil {
+				list = append(list, step.Install.Answers.Parts...)
+			}
+		}
+	}
+	return list
 }

@@ -28,7 +28,6 @@ type InstallError struct {
 	*install.Failure
 	Console []string // its last lines
 	System  []string // the last lines of the installer's own log
-	Screen  string   // path of a screenshot; "" if there is none
 }
 
 // Unwrap returns what the monitor found.
@@ -163,9 +162,8 @@ func (w *watch) fail(ctx context.Context, m *machine.Machine, f *install.Failure
 	e := &InstallError{Failure: &told, Console: w.hush(m.Tail()), System: slices.Clone(w.system)}
 	w.mu.Unlock()
 	if f.Hang {
-		if err := m.Screenshot(ctx, w.screen); err == nil {
-			e.Screen = w.screen
-		}
+		// What it cannot show is told by the rest.
+		_ = m.Screenshot(ctx, w.screen)
 	}
 	return e
 }

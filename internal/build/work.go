@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -29,27 +30,38 @@ func (r *run) work(ctx context.Context, step plan.Step, key store.Key, work *sto
 		return "host", bootstrap.Make(ctx, bootstrapSpec(step, key), scratch, work.DiskPath(), sink)
 	case step.Import != nil:
 		return "host", r.take(ctx, step, scratch, work.DiskPath(), sink)
+	case step.Template != nil:
+		return "host", r.instantiate(ctx, step, scratch, work.DiskPath(), sink)
 	case step.Install != nil:
 		return r.install(ctx, step, work, sink)
 	}
 	if err := disk.CreateOverlay(ctx, work.DiskPath(), work.BackingName(), disk.QCOW2, 0); err != nil {
 		return "", err
 	}
+	if step.Grow != 0 {
+		return r.grow(ctx, step.Grow, work.DiskPath(), scratch, sink)
+	}
 	session, err := r.session(ctx, work.DiskPath(), scratch, sink)
 	if err != nil {
 		return "", err
 	}
-	session.Timeout = stepTimeout
-	if step.Timeout > 0 {
-		session.Timeout = step.Timeout
+	if op.Booted(step.Operation) {
+		return string(session.Accelerator), r.booted(ctx, step, session, work)
 	}
-	session.Job = wire.Job{Network: step.Network, Trim: step.Trim}
+	session.Timeout = timeout(step.Step)
+	session.Job = wire.Job{Trim: step.Trim}
+	if err := join(&session, step.Network); err != nil {
+		return "", err
+	}
 	if err := equip(&session, []op.Operation{step.Operation}, [][]definition.Input{step.Files}); err != nil {
 		return "", err
 	}
 	_, err = workshop.Run(ctx, session)
 	return string(session.Accelerator), err
 }
+
+// timeout is the time limit of a step.
+func timeout(s definition.Step) time.Duration { return cmp.Or(s.Timeout, stepTimeout) }
 
 // session is a machine on a disk.
 func (r *run) session(ctx context.Context, path, scratch string, sink event.Sink) (workshop.Session, error) {
@@ -63,7 +75,7 @@ func (r *run) session(ctx context.Context, path, scratch string, sink event.Sink
 	}
 	return workshop.Session{
 		Disk: path, Scratch: scratch, Agent: agent, Accelerator: accelerator,
-		Memory: r.Memory, CPUs: r.CPUs, Sink: sink,
+		Memory: r.Memory, CPUs: r.CPUs, Sink: sink, Secrets: r.secrets,
 	}, nil
 }
 
@@ -78,6 +90,6 @@ func bootstrapSpec(step plan.Step, key store.Key) bootstrap.Spec {
 	return bootstrap.Spec{
 		Suite: b.Suite, Mirror: b.Mirror, Components: b.Components, Variant: b.Variant, Include: b.Include,
 		Keyring: b.Keyring, Architecture: b.Architecture, Size: step.Size,
-		Release: pin.Digest, Epoch: epoch, Seed: string(key),
+		Release: pin.Checksum.Digest(), Epoch: epoch, Seed: string(key),
 	}
 }

@@ -55,7 +55,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.progress, "progress", "auto", "how to show progress: "+strings.Join(progressModes, ", "))
 	root.AddCommand(
 		a.initCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.whyCommand(), a.graphCommand(),
-		a.buildCommand(), a.testCommand(), a.shellCommand(), a.publishCommand(), a.exportCommand(),
+		a.buildCommand(), a.testCommand(), a.shellCommand(), a.publishCommand(), a.exportCommand(), a.pullCommand(), a.repoCommand(),
 		a.storeCommand(), a.doctorCommand(), a.versionCommand(),
 		a.catCommand(), a.lsCommand(), a.tarOutCommand(), a.getKernelCommand(),
 		a.inspectCommand(), a.diffCommand(), a.sysprepCommand(), a.customizeCommand(), a.resizeCommand(), a.trimCommand(),
@@ -78,7 +78,7 @@ func (a *app) parse(images ...string) (*definition.Definition, error) {
 		return nil, err
 	}
 	for _, name := range images {
-		if !slices.ContainsFunc(def.Images, func(i definition.Image) bool { return i.Name == name }) {
+		if !slices.ContainsFunc(def.Images, func(i definition.Image) bool { return i.Name == name || slices.Contains(i.Places(), name) }) {
 			return nil, usageError{fmt.Sprintf("there is no image %q in the definition; herdbook graph shows those that there are", name)}
 		}
 	}
@@ -92,6 +92,15 @@ func (a *app) openStore() (*store.Store, error) {
 		return nil, err
 	}
 	return store.Open(dir)
+}
+
+// useStore opens the store and keeps collection out until done is called.
+func (a *app) useStore(ctx context.Context) (s *store.Store, done func() error, err error) {
+	if s, err = a.openStore(); err != nil {
+		return nil, nil, err
+	}
+	done, err = s.Use(ctx)
+	return s, done, err
 }
 
 func (a *app) storePath() (string, error) {
@@ -128,19 +137,28 @@ func readLock(def *definition.Definition) (pin.Lock, error) {
 	return lock, nil
 }
 
+// pinning is how it is found out what outside names stand for.
+type pinning struct {
+	refresh   bool // ask for each, whatever its refresh says
+	acceptOld bool // take an index of a repository that is older than one that was seen
+}
+
 // pin finds out what the definition's outside names stand for now, and writes
-// that to the lock file. Force asks for each, whatever its refresh says.
-func (a *app) pin(ctx context.Context, def *definition.Definition, s *store.Store, force bool, sink event.Sink) (pin.Lock, error) {
+// that to the lock file.
+func (a *app) pin(ctx context.Context, def *definition.Definition, s *store.Store, how pinning, sink event.Sink) (pin.Lock, error) {
 	lock, err := readLock(def)
 	if err != nil {
 		return lock, err
 	}
-	var wanted []source.Wanted
+	wanted, err := a.templates(def, s, how.acceptOld, sink)
+	if err != nil {
+		return lock, err
+	}
 	for _, image := range def.Images {
 		wanted = append(wanted, wants(image)...)
 	}
 	r := source.Resolver{
-		Fetcher: source.Fetcher{Sink: sink}, Seen: filepath.Join(s.Dir(), "seen"), Now: a.Now(), Force: force, Sink: sink,
+		Fetcher: source.Fetcher{Sink: sink}, Seen: filepath.Join(s.Dir(), "seen"), Now: a.Now(), Force: how.refresh, Sink: sink,
 	}
 	fresh, err := r.Resolve(ctx, lock, wanted)
 	if err != nil {
@@ -190,11 +208,14 @@ func (a *app) planned(ctx context.Context, names []string) (*plan.Plan, *store.S
 	if err != nil {
 		return nil, nil, err
 	}
+	if def, err = a.located(def, a.notices()); err != nil {
+		return nil, nil, err
+	}
 	s, err := a.openStore()
 	if err != nil {
 		return nil, nil, err
 	}
-	lock, err := a.pin(ctx, def, s, false, a.notices())
+	lock, err := a.pin(ctx, def, s, pinning{}, a.notices())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -209,7 +230,7 @@ func (a *app) planned(ctx context.Context, names []string) (*plan.Plan, *store.S
 func (a *app) notices() event.Sink {
 	return func(e event.Event) {
 		if e.Kind == event.Notice {
-			fmt.Fprintln(a.Stderr, "note:", e.Text)
+			fmt.Fprintln(a.Stderr, "note:", visible(e.Text))
 		}
 	}
 }

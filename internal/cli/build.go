@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,25 +38,30 @@ func (a *app) buildCommand() *cobra.Command {
 
 // order is what a command that builds was asked for.
 type order struct {
-	names   []string
-	refresh bool // pin everything anew
+	names []string
+	pinning
 	jobs    int
 	memory  int    // MiB of a machine
 	failure string // keep or discard
+	keep    time.Duration
 	retest  bool
 	cache   bool   // keep packages that installers fetch
 	deliver bool   // publish and export
 	publish bool   // only publish
-	target  string // only export to this kind
+	target  string // only export to this one, or to all of this kind
+	junit   string // file for the results of tests; "" for none
 }
 
 func (a *app) buildFlags(c *cobra.Command, o *order) {
 	flags := c.Flags()
-	flags.BoolVar(&o.refresh, "refresh", false, "ask every package repository for its present state first")
+	flags.BoolVar(&o.refresh, "refresh", false, "ask every repository for its present state first")
+	flags.BoolVar(&o.acceptOld, "accept-old", false, "take an index of a repository that is expired, or older than one that was seen")
 	flags.IntVarP(&o.jobs, "jobs", "j", 0, "layers to make at once (default: as many as memory and processors allow)")
 	flags.IntVar(&o.memory, "memory", 1024, "memory of a machine in MiB")
 	flags.BoolVar(&o.cache, "package-cache", true, "keep the packages that installers fetch for the next ones, where apt-cacher-ng is installed")
+	flags.StringVar(&o.junit, "junit", "", "write the results of the tests to a file, as JUnit XML")
 	flags.StringVar(&o.failure, "on-failure", "keep", "what to do with the disk of a failed step: keep or discard")
+	flags.DurationVar(&o.keep, "keep", store.FailedAge, "remove what failed steps left before, if it is older than this")
 }
 
 // check refuses what the flags do not allow.
@@ -63,6 +69,8 @@ func (o order) check() error {
 	switch {
 	case o.failure != "keep" && o.failure != "discard":
 		return usageError{fmt.Sprintf("--on-failure=%s: want keep or discard", o.failure)}
+	case o.keep < 0:
+		return usageError{fmt.Sprintf("--keep=%s: want a positive duration", o.keep)}
 	case o.jobs < 0:
 		return usageError{fmt.Sprintf("--jobs=%d: want a positive number", o.jobs)}
 	}
@@ -86,21 +94,28 @@ func (a *app) carryOut(ctx context.Context, o order) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := a.openStore()
-	if err != nil {
+	if def, err = a.located(def, a.notices()); err != nil {
 		return err
 	}
-	done, err := s.Use(ctx)
+	s, done, err := a.useStore(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	if err := s.Expire(a.Now(), o.keep); err != nil {
+		return err
+	}
 	show, err := a.newProgress()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, show.close()) }()
-	run := attempt{app: a, order: o, definition: def, store: s, sink: show.sink}
+	sink, report, err := a.reporting(o.junit, show.sink)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, report()) }()
+	run := attempt{app: a, order: o, definition: def, store: s, sink: sink, accelerate: a.accelerator(s, sink)}
 	err = run.do(ctx)
 	if (errors.Is(err, bootstrap.ErrMoved) || errors.Is(err, source.ErrMoved)) && !o.refresh {
 		// The mirror was updated between the look at it and the use of it.
@@ -118,10 +133,11 @@ type attempt struct {
 	definition *definition.Definition
 	store      *store.Store
 	sink       event.Sink
+	accelerate func(context.Context) (machine.Accelerator, error)
 }
 
 func (t attempt) do(ctx context.Context) error {
-	lock, err := t.pin(ctx, t.definition, t.store, t.refresh, t.sink)
+	lock, err := t.pin(ctx, t.definition, t.store, t.pinning, t.sink)
 	if err != nil {
 		return err
 	}
@@ -131,6 +147,10 @@ func (t attempt) do(ctx context.Context) error {
 	}
 	part, err := whole.With(t.names...)
 	if err != nil {
+		return err
+	}
+	part = part.Delivering(t.wants)
+	if err := t.fit(t.store, part, part.Resolve(find(t.store))); err != nil {
 		return err
 	}
 	for _, image := range part.Images {
@@ -167,14 +187,34 @@ func (t attempt) builder() (*build.Builder, error) {
 		t.sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("%d jobs at once instead of %d: %d MiB of memory are free", jobs, o.jobs, free)})
 	}
 	return &build.Builder{
-		Store: t.store, Sink: t.sink, Now: t.Now, Accelerator: t.accelerator(t.store, t.sink), Agent: workshop.Agent,
+		Store: t.store, Sink: t.sink, Now: t.Now, Accelerator: t.accelerate, Agent: workshop.Agent, Template: t.fetcher(t.definition, t.store),
 		Jobs: jobs, Memory: o.memory, CPUs: min(runtime.NumCPU(), 4), KeepFailed: o.failure == "keep", Retest: o.retest, Packages: o.cache,
+		Environment: t.hostEnvironment(), Fits: t.deliverer().Fits,
 	}, nil
+}
+
+// hostVariables are what a program of the user's may need to find itself and its keys.
+// No other one is handed on: secrets come by the environment.
+var hostVariables = []string{"PATH", "HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK"}
+
+// hostEnvironment is that of the user's programs on the host.
+func (a *app) hostEnvironment() []string {
+	var list []string
+	for _, name := range hostVariables {
+		if value, ok := a.LookupEnv(name); ok {
+			list = append(list, name+"="+value)
+		}
+	}
+	return list
+}
+
+func (t attempt) deliverer() *delivery.Deliverer {
+	return &delivery.Deliverer{Store: t.store, Sink: t.sink, Now: t.Now, LookupEnv: t.LookupEnv, Accelerator: t.accelerate}
 }
 
 // hand brings the images that came so far to where they are wanted.
 func (t attempt) hand(ctx context.Context, p *plan.Plan, layers map[string]digest.Digest) error {
-	d := delivery.Deliverer{Store: t.store, Sink: t.sink, Now: t.Now}
+	d := t.deliverer()
 	var errs []error
 	for _, image := range p.Images {
 		top, ok := layers[image.Name]
@@ -187,11 +227,8 @@ func (t attempt) hand(ctx context.Context, p *plan.Plan, layers map[string]diges
 		if t.deliver || t.publish && t.named(image.Name) {
 			errs = append(errs, d.Publish(ctx, t.definition, image.Image, top))
 		}
-		if t.deliver || t.target != "" && t.named(image.Name) {
-			errs = append(errs, d.Export(ctx, image.Image, t.target, top))
-		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.Export(ctx, p.Images, layers))...)
 }
 
 // named tells whether an image was asked for itself.

@@ -21,8 +21,8 @@ import (
 // changeFlags are those of every command that changes a disk image in place.
 type changeFlags struct {
 	pieceFlags
+	networkFlags
 	dryRun  bool
-	network bool
 	memory  int // MiB
 	timeout time.Duration
 }
@@ -31,16 +31,17 @@ func (f *changeFlags) add(a *app, c *cobra.Command) {
 	f.pieceFlags.add(a, c)
 	flags := c.Flags()
 	flags.BoolVarP(&f.dryRun, "dry-run", "n", false, "change nothing, and list every file that would change")
-	flags.BoolVar(&f.network, "network", false, "give what runs in the guest QEMU's user network")
+	f.networkFlags.add(c)
 	flags.IntVar(&f.memory, "memory", 1024, "memory of the machine in MiB")
 	flags.DurationVar(&f.timeout, "timeout", 0, "give up after this time (default 30m)")
 }
 
 // change works on the quiet disk of an image, whole or not at all.
 func (a *app) change(ctx context.Context, path string, f changeFlags, work build.Alteration) error {
-	if err := enoughMemory(f.memory); err != nil {
+	if err := errors.Join(enoughMemory(f.memory), f.networkFlags.check()); err != nil {
 		return err
 	}
+	work.Network = f.rules()
 	piece, err := f.find(path)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 	"herdbook/internal/disk"
 	"herdbook/internal/machine"
 	"herdbook/internal/program"
+	"herdbook/internal/repo"
+	"herdbook/internal/store"
 	"herdbook/internal/workshop"
 )
 
@@ -76,7 +79,7 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitDone
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.As(err, &usage), errors.As(err, &problems), errors.Is(err, definition.ErrNone):
+	case errors.As(err, &usage), errors.As(err, &problems), errors.Is(err, definition.ErrNone), errors.Is(err, repo.ErrNoImage):
 		return exitWrong
 	case errors.As(err, &missing), errors.Is(err, errLacking), errors.Is(err, machine.ErrNoQEMU), errors.Is(err, machine.ErrNoFirmware),
 		errors.Is(err, disk.ErrNoQEMUImg), errors.Is(err, workshop.ErrNoAgent):
@@ -100,8 +103,9 @@ func (a *app) explain(ctx context.Context, err error) {
 		}
 		return
 	}
-	for _, e := range flatten(err) {
-		fmt.Fprintln(a.Stderr, "herdbook:", e)
+	all := flatten(err)
+	for i, e := range all {
+		fmt.Fprintln(a.Stderr, "herdbook:", visible(e.Error()))
 		var step *build.StepError
 		if !errors.As(e, &step) {
 			continue
@@ -112,14 +116,31 @@ func (a *app) explain(ctx context.Context, err error) {
 		for _, line := range step.Log {
 			fmt.Fprintln(a.Stderr, "  | "+printable(line))
 		}
-		var installer *build.InstallError
-		if errors.As(e, &installer) && installer.Screen != "" {
-			fmt.Fprintln(a.Stderr, "  what its screen shows:", installer.Screen)
+		if step.Screen != "" {
+			fmt.Fprintln(a.Stderr, "  what its screen shows:", step.Screen)
 		}
-		if step.Kept {
-			fmt.Fprintf(a.Stderr, "  its disk is kept for 24 hours: herdbook shell --failed %s\n", step.Image)
+		if step.Kept == "" || keptLater(step.Image, all[i+1:]) {
+			continue
+		}
+		what := "its disk"
+		if step.Whole {
+			what = "the machine as it was"
+		}
+		fmt.Fprintln(a.Stderr, "  all that it said:", filepath.Join(step.Kept, store.LogName))
+		fmt.Fprintf(a.Stderr, "  %s is kept for 24 hours: herdbook shell --failed %s\n", what, step.Image)
+	}
+}
+
+// keptLater tells whether one of some errors says that a disk of an image is kept: the
+// tests of one boot share it.
+func keptLater(image string, errs []error) bool {
+	for _, e := range errs {
+		var step *build.StepError
+		if errors.As(e, &step) && step.Image == image && step.Kept != "" {
+			return true
 		}
 	}
+	return false
 }
 
 // flatten takes joined errors apart, so that each stands on a line of its own.

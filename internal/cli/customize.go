@@ -37,7 +37,8 @@ func (a *app) customizeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			work.What, work.Job = "customize", wire.Job{Network: f.network || needsNetwork(result.Operations), Trim: trim}
+			f.network = f.network || needsNetwork(result.Operations)
+			work.What, work.Job = "customize", wire.Job{Trim: trim}
 			if err := a.change(c.Context(), args[0], f, work); err != nil {
 				return err
 			}

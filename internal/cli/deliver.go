@@ -1,12 +1,17 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"herdbook/internal/definition"
+	"herdbook/internal/delivery"
+	"herdbook/internal/digest"
+	"herdbook/internal/plan"
+	"herdbook/internal/store"
 )
 
 func (a *app) publishCommand() *cobra.Command {
@@ -37,7 +42,7 @@ func (a *app) exportCommand() *cobra.Command {
 				return err
 			}
 			for _, image := range def.Images {
-				has := slices.ContainsFunc(image.Targets, func(t definition.Target) bool { return t.Kind == o.target })
+				has := slices.ContainsFunc(image.Targets, func(t definition.Target) bool { return o.exports(t) })
 				if image.Name == args[0] && !has {
 					return usageError{fmt.Sprintf("the image %q has no target %q; add target %q {} to it", args[0], args[1], args[1])}
 				}
@@ -47,4 +52,38 @@ func (a *app) exportCommand() *cobra.Command {
 	}
 	a.buildFlags(c, &o)
 	return c
+}
+
+// exports tells whether a target is meant by the name of one, or of a kind.
+func (o order) exports(t definition.Target) bool { return o.target == t.Kind() || o.target == t.Name() }
+
+// wants tells whether an order delivers to a target.
+func (o order) wants(t definition.Target) bool {
+	return o.deliver || o.exports(t) && o.named(t.Image)
+}
+
+// fit refuses targets that images cannot have, of those whose layers are there.
+func (a *app) fit(s *store.Store, p *plan.Plan, states map[string][]plan.State) error {
+	d := delivery.Deliverer{Store: s, Now: a.Now}
+	tops := map[string]digest.Digest{}
+	var errs []error
+	for _, image := range p.Images {
+		top := tops[image.From]
+		if list := states[image.Name]; len(list) > 0 {
+			top = list[len(list)-1].Layer
+		}
+		tops[image.Name] = top
+		if image.Place != nil {
+			top = tops[image.From] // its own layers can only be made on one that fits
+		}
+		for _, t := range image.Targets {
+			if top == "" {
+				continue
+			}
+			if err := d.Fits(t, top); err != nil {
+				errs = append(errs, usageError{fmt.Sprintf("image %q, target %q (%s): %v", t.Image, t.Name(), t.Position, err)})
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -28,15 +28,7 @@ func (a *app) diffCommand() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					if asJSON {
-						err = a.writeJSON(changes)
-					} else {
-						err = changes.WriteText(a.Stdout)
-					}
-					if err != nil || changes.Same() {
-						return err
-					}
-					return errDiffer
+					return a.tellChanges(changes, asJSON)
 				})
 			})
 		},
@@ -44,4 +36,17 @@ func (a *app) diffCommand() *cobra.Command {
 	f.add(a, c)
 	c.Flags().BoolVar(&asJSON, "json", false, "all of it as JSON")
 	return c
+}
+
+// tellChanges prints in what two systems differ; the error is errDiffer if they do.
+func (a *app) tellChanges(changes *comparison.Comparison, asJSON bool) (err error) {
+	if asJSON {
+		err = a.writeJSON(changes)
+	} else {
+		err = changes.WriteText(a.Stdout)
+	}
+	if err != nil || changes.Same() {
+		return err
+	}
+	return errDiffer
 }

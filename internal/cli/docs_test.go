@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +36,7 @@ var hclBlock = regexp.MustCompile("(?s)```hcl\n(.*?)```")
 // the place where it lies for a user. Those that show a part stand in a whole.
 func TestDefinitionsOfTheDocumentsAreValid(t *testing.T) {
 	shown := 0
-	for _, name := range []string{"README.md", "docs/definition.md"} {
+	for _, name := range []string{"README.md", "docs/definition.md", "docs/puppet.md", "docs/tests.md"} {
 		for _, m := range hclBlock.FindAllStringSubmatch(read(t, name), -1) {
 			text := m[1]
 			if !strings.Contains(text, "image ") {
@@ -81,12 +84,123 @@ func TestTheExamplesAreValid(t *testing.T) {
 	}
 }
 
+// The table of a repository has every field that its block takes, and no other.
+func TestEveryFieldOfARepositoryIsDocumented(t *testing.T) {
+	_, section, _ := strings.Cut(read(t, "docs/definition.md"), "\n## repository\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := map[string]bool{}
+	var text strings.Builder
+	for _, row := range regexp.MustCompile("(?m)^\\| `.*$").FindAllString(section, -1) {
+		for _, m := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(strings.Split(row, "|")[1], -1) {
+			documented[m[1]] = true
+			fmt.Fprintf(&text, "  %s = null\n", m[1])
+		}
+	}
+	path := filepath.Join(t.TempDir(), "herdbook.hcl")
+	peer.Must(t, os.WriteFile(path, []byte("repository \"r\" {\n"+text.String()+"}\n"), 0o644))
+	var problems *definition.Problems
+	if _, err := definition.Load(path, definition.Options{}); !errors.As(err, &problems) {
+		t.Fatalf("a repository without any field: %v", err)
+	}
+	for _, d := range problems.Diagnostics {
+		if d.Summary == "Unsupported argument" {
+			t.Errorf("docs/definition.md names what a repository does not take: %s", d.Detail)
+		}
+	}
+	fields := reflect.TypeFor[definition.Repository]()
+	for i := range fields.NumField() {
+		name, _, _ := strings.Cut(fields.Field(i).Tag.Get("hcl"), ",")
+		if name != "" && !documented[name] {
+			t.Errorf("docs/definition.md has no row for %s of a repository", name)
+		}
+	}
+}
+
+// The tables of tests have every kind and every field that there is: a block of each kind
+// with all of them has no problem but its values, and takes no other.
+func TestEveryFieldOfATestIsDocumented(t *testing.T) {
+	text := read(t, "docs/definition.md")
+	fields := func(heading string) map[string]bool {
+		_, section, _ := strings.Cut(text, "\n"+heading+"\n")
+		section, _, _ = strings.Cut(section, "\n##")
+		list := map[string]bool{}
+		for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(section, -1) {
+			list[m[1]] = true
+		}
+		return list
+	}
+	common := fields("## test \"KIND\"")
+	for _, kind := range definition.TestKinds() {
+		if !common[kind] {
+			t.Errorf("docs/definition.md has no row for the test %s", kind)
+		}
+		delete(common, kind)
+	}
+	headings := map[string]string{"command": `### test "boots", test "command"`, "goss": `### test "goss"`, "port": `### test "port"`, "service": `### test "service"`}
+	types := map[string][]any{
+		"command": {op.CommandCheck{}, struct {
+			Name string `hcl:"name"`
+		}{}},
+		"port": {op.PortCheck{}}, "service": {op.ServiceCheck{}},
+	}
+	for kind, heading := range headings {
+		documented := fields(heading)
+		var body strings.Builder
+		for _, list := range []map[string]bool{common, documented} {
+			for name := range list {
+				fmt.Fprintf(&body, "    %s = null\n", name)
+			}
+		}
+		path := filepath.Join(t.TempDir(), "herdbook.hcl")
+		peer.Must(t, os.WriteFile(path, []byte("image \"x\" {\n  test \""+kind+"\" {\n"+body.String()+"  }\n}\n"), 0o644))
+		var problems *definition.Problems
+		if _, err := definition.Load(path, definition.Options{}); !errors.As(err, &problems) {
+			t.Fatalf("an image of a test alone: %v", err)
+		}
+		for _, d := range problems.Diagnostics {
+			if d.Summary == "Unsupported argument" {
+				t.Errorf("docs/definition.md names what the test %s does not take: %s", kind, d.Detail)
+			}
+		}
+		for _, value := range types[kind] {
+			for i := range reflect.TypeOf(value).NumField() {
+				name, _, _ := strings.Cut(reflect.TypeOf(value).Field(i).Tag.Get("hcl"), ",")
+				if name != "" && !documented[name] {
+					t.Errorf("docs/definition.md has no row for %s of the test %s", name, kind)
+				}
+			}
+		}
+	}
+}
+
 func TestEveryKindOfStepIsDocumented(t *testing.T) {
 	text := read(t, "docs/definition.md")
 	for _, kind := range op.StepKinds() {
 		if !strings.Contains(text, "| `"+kind+"` |") {
 			t.Errorf("docs/definition.md has no row for the step %s", kind)
 		}
+	}
+}
+
+// The table of docs/puppet.md has every field of the step, and no other.
+func TestEveryFieldOfPuppetIsDocumented(t *testing.T) {
+	_, section, _ := strings.Cut(read(t, "docs/puppet.md"), "\n## Fields\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `.*$").FindAllString(section, -1) {
+		for _, m := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(strings.Split(row, "|")[1], -1) {
+			documented[m[1]] = true
+		}
+	}
+	fields := reflect.TypeFor[op.Puppet]()
+	taken := map[string]bool{"firmware": true, "timeout": true, "network": true, "hosts": true, "host_ports": true, "dns": true, "proxy": true, "forward": true}
+	for i := range fields.NumField() {
+		if name, _, _ := strings.Cut(fields.Field(i).Tag.Get("hcl"), ","); name != "" {
+			taken[name] = true
+		}
+	}
+	if !maps.Equal(documented, taken) {
+		t.Errorf("docs/puppet.md has rows for %v, the step takes %v", slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(taken)))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"herdbook/internal/ansible"
 	"herdbook/internal/machine"
 	"herdbook/internal/program"
 	"herdbook/internal/source"
@@ -83,7 +84,7 @@ func (a *app) examine(ctx context.Context) ([]finding, error) {
 		}
 		list = append(list, f)
 	}
-	return append(list, a.firmware(), keyring(), packageCache(), namespaces(), agent(), a.memory(), a.space(), a.kvm(ctx)), nil
+	return append(list, a.firmware(), keyring(), playbooks(), packageCache(), namespaces(), agent(), a.memory(), a.space(), a.kvm(ctx)), nil
 }
 
 func (a *app) firmware() finding {
@@ -99,6 +100,16 @@ func keyring() finding {
 		return finding{"Debian's keys", "not installed; needed to bootstrap Debian", "apt-get install debian-archive-keyring", false}
 	}
 	return finding{thing: "Debian's keys", state: source.DebianKeyring}
+}
+
+func playbooks() finding {
+	for _, name := range []string{ansible.Program, ansible.SSH} {
+		var missing *program.MissingError
+		if _, err := program.Find(name); errors.As(err, &missing) {
+			return finding{"Ansible", name + " is not installed; needed for step \"ansible\"", "apt-get install " + missing.Package, false}
+		}
+	}
+	return finding{thing: "Ansible", state: "there, for step \"ansible\""}
 }
 
 func packageCache() finding {

@@ -27,10 +27,10 @@ func (a *app) getKernelCommand() *cobra.Command {
 		Args:  arguments(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return f.look(args[0], func(s *inspection.System) error {
-				if len(s.Kernels) == 0 {
-					return fmt.Errorf("%s has no kernel with modules in /boot and /lib/modules", args[0])
+				kernel, err := s.Newest()
+				if err != nil {
+					return fmt.Errorf("%s: %w", args[0], err)
 				}
-				kernel := s.Kernels[0]
 				for _, source := range []string{kernel.Image, kernel.Initrd} {
 					if source == "" {
 						a.notices().Emit(event.Event{Kind: event.Notice, Text: "there is no initrd of kernel " + kernel.Version})

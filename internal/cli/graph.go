@@ -9,6 +9,7 @@ import (
 
 	"herdbook/internal/definition"
 	"herdbook/internal/plan"
+	"herdbook/internal/repo"
 )
 
 func (a *app) graphCommand() *cobra.Command {
@@ -96,10 +97,14 @@ func (g graph) leaves(image plan.Image) []string {
 func deliveries(image definition.Image) []string {
 	var list []string
 	for _, p := range image.Publish {
-		list = append(list, "→ repository "+p.Repository)
+		to := "→ repository " + p.Repository
+		if p.Channel != repo.Stable {
+			to += " (" + p.Channel + ")"
+		}
+		list = append(list, to)
 	}
 	for _, t := range image.Targets {
-		list = append(list, "→ "+t.Kind)
+		list = append(list, "→ "+t.Name())
 	}
 	return list
 }

@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"herdbook/internal/definition"
+	"herdbook/internal/digest"
 	"herdbook/internal/plan"
+	"herdbook/internal/store"
 )
 
 func (a *app) planCommand() *cobra.Command {
@@ -19,23 +23,33 @@ func (a *app) planCommand() *cobra.Command {
 			}
 			states := p.Resolve(find(s))
 			cached, todo := 0, 0
+			tops := map[string]digest.Digest{} // image → its last layer, if it is there
 			for _, image := range p.Images {
-				fmt.Fprintln(a.Stdout, heading(image))
-				for i, state := range states[image.Name] {
-					branch := "├─"
-					if i == len(states[image.Name])-1 {
-						branch = "└─"
-					}
-					if state.Layer != "" {
+				var lines []string
+				top := tops[image.From]
+				for _, state := range states[image.Name] {
+					if top = state.Layer; top != "" {
 						cached++
 					} else {
 						todo++
 					}
-					fmt.Fprintf(a.Stdout, "%s %s  %s\n", branch, state.Label(), verdict(state))
+					lines = append(lines, state.Label()+"  "+verdict(state))
+				}
+				tops[image.Name] = top
+				for _, t := range image.Tests {
+					lines = append(lines, t.Label()+"  "+proven(s, top, t))
+				}
+				fmt.Fprintln(a.Stdout, heading(image))
+				for i, line := range lines {
+					branch := "├─"
+					if i == len(lines)-1 {
+						branch = "└─"
+					}
+					fmt.Fprintln(a.Stdout, branch, line)
 				}
 			}
 			_, err = fmt.Fprintf(a.Stdout, "%s cached, %d to make\n", count(cached, "step"), todo)
-			return err
+			return errors.Join(err, a.fit(s, p, states))
 		},
 	}
 }
@@ -56,4 +70,20 @@ func verdict(s plan.State) string {
 		return fmt.Sprintf("to be made (key %.12s)", s.Key)
 	}
 	return "to be made, once the step before it is"
+}
+
+// proven says what a build would do with a test of a layer, "" for one that is not there;
+// an unreadable proof is none.
+func proven(s *store.Store, top digest.Digest, t definition.Test) string {
+	if top == "" {
+		return "to be asked"
+	}
+	proof, ok, err := s.Proof(top, plan.TestKey(top, t))
+	switch {
+	case err != nil || !ok:
+		return "to be asked"
+	case proof.Time.IsZero():
+		return "passed"
+	}
+	return fmt.Sprintf("passed %s, in %s", proof.Time.Local().Format(minutes), seconds(proof.Elapsed))
 }

@@ -112,7 +112,7 @@ func (p *plainLines) sink(e event.Event) {
 		}
 		where += ": "
 	}
-	if _, err := fmt.Fprintf(p.w, "%6.1fs  %s%s\n", p.now().Sub(p.start).Seconds(), where, text); err != nil && p.err == nil {
+	if _, err := fmt.Fprintf(p.w, "%6.1fs  %s%s\n", p.now().Sub(p.start).Seconds(), where, visible(text)); err != nil && p.err == nil {
 		p.err = fmt.Errorf("write progress: %w", err)
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"herdbook/internal/growth"
 	"herdbook/internal/inspection"
 	"herdbook/internal/survey"
-	"herdbook/internal/wire"
 	"herdbook/internal/workpiece"
 )
 
@@ -47,30 +46,39 @@ func (a *app) resizeCommand() *cobra.Command {
 	return c
 }
 
-// resize grows an image, whole or not at all.
+// resize grows an image and tells what of it.
 func (a *app) resize(ctx context.Context, path string, f resizeFlags) error {
-	if err := enoughMemory(f.memory); err != nil {
+	p, err := a.grown(ctx, path, f)
+	if err != nil || f.dryRun {
 		return err
 	}
+	_, err = fmt.Fprintf(a.Stdout, "%s: %s\n", path, strings.Join(told(p), ", "))
+	return err
+}
+
+// grown grows an image, whole or not at all, or in a dry run tells what would be done.
+func (a *app) grown(ctx context.Context, path string, f resizeFlags) (p *growth.Plan, err error) {
+	if err := enoughMemory(f.memory); err != nil {
+		return nil, err
+	}
 	if _, err := f.wanted(0); err != nil {
-		return err
+		return nil, err
 	}
 	piece, err := f.find(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := disk.Growable(piece.Path, piece.Format); err != nil {
-		return err
+		return nil, err
 	}
 	keys, err := f.readKeys()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	find := func(r io.ReaderAt, size int64) (*inspection.System, error) { return inspection.Disk(r, size, keys...) }
 	if f.dryRun {
-		return f.rehearse(path, piece, find, a.Stdout)
+		return nil, f.rehearse(path, piece, find, a.Stdout)
 	}
-	var p *growth.Plan
 	err = a.onOverlay(ctx, piece, f.changeFlags, func(b *build.Builder, overlay, scratch string) (keep bool, err error) {
 		if err := onImage(overlay, disk.QCOW2, func(image *disk.Image) error {
 			p, err = f.plan(image, find)
@@ -79,14 +87,10 @@ func (a *app) resize(ctx context.Context, path string, f resizeFlags) error {
 			return false, err
 		}
 		work := build.Alteration{Disk: overlay, Scratch: scratch, Name: filepath.Base(path), What: "resize", Keys: keys, Timeout: f.timeout}
-		err = grow(ctx, b, work, p, find)
+		err = b.Grow(ctx, work, p)
 		return err == nil, err
 	})
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(a.Stdout, "%s: %s\n", path, strings.Join(told(p), ", "))
-	return err
+	return p, err
 }
 
 // finder finds the system on a disk.
@@ -135,32 +139,6 @@ func (f *resizeFlags) wanted(now int64) (int64, error) {
 		err = usageError{fmt.Sprintf("--size=%s: there is no such disk", f.size)}
 	}
 	return (now + n + 511) &^ 511, err
-}
-
-// grow does what is planned on an overlay.
-func grow(ctx context.Context, b *build.Builder, work build.Alteration, p *growth.Plan, find finder) error {
-	if err := disk.Resize(ctx, work.Disk, disk.QCOW2, p.After); err != nil {
-		return err
-	}
-	if p.Partition != nil {
-		if err := disk.Apply(ctx, work.Disk, p.Partition.Writes); err != nil {
-			return err
-		}
-	}
-	work.Job.Grow = &wire.Grow{Dir: p.Mount.Dir}
-	if l := p.Logical; l != nil {
-		work.Job.Grow.Volume, work.Job.Grow.Physical = l.Volume, l.Physical
-	}
-	if _, err := b.Alter(ctx, work); err != nil {
-		return err
-	}
-	return onImage(work.Disk, disk.QCOW2, func(image *disk.Image) error {
-		system, err := find(image, image.Size())
-		if err != nil {
-			return err
-		}
-		return p.Done(system)
-	})
 }
 
 // told tells of everything that grows how large it was and will be.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -18,7 +20,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"herdbook/internal/artefact"
+	"herdbook/internal/digest"
 	"herdbook/internal/disk"
+	"herdbook/internal/gateway"
 	"herdbook/internal/machine"
 	"herdbook/internal/peer"
 	"herdbook/internal/workshop"
@@ -41,10 +46,14 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"exits":   exits,
 	"await":   await,
 	"boots":   boots,
+	"runs":    runs,
 	"corrupt": corrupt,
 	"orphans": orphans,
+	"serves":  serves,
 	"tmpfs":   tmpfs,
 	"remount": remount,
+
+	"artefacts": artefacts,
 }
 
 // scripts runs the scripts of a directory.
@@ -138,7 +147,7 @@ func boots(ts *testscript.TestScript, neg bool, args []string) {
 	}, nil)
 	ts.Check(err)
 	defer m.Close()
-	m.Attach(neverReader{ctx}, &matcher{pattern: atLogin, found: login}, nil)
+	m.Attach(neverReader{ctx}, &matcher{pattern: atLogin, found: login})
 	select {
 	case <-login:
 	case <-m.Done():
@@ -147,6 +156,30 @@ func boots(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no login within five minutes; the console's last lines: %q", m.Tail())
 	}
 	ts.Check(m.Quit(ctx))
+}
+
+// runs boots a disk image by its own loader and writes to it, until the system in it
+// has powered off by itself: runs bios|uefi IMAGE [DISC]. With a disc for cloud-init it
+// also has a network, in which there is DHCP and nobody else.
+func runs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 && len(args) != 3 {
+		ts.Fatalf("usage: runs bios|uefi IMAGE [DISC]")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	defer cancel()
+	verdict, err := machine.Probe(ctx, filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "herdbook"))
+	ts.Check(err)
+	spec := machine.Spec{
+		Accelerator: verdict.Accelerator, CPUs: 2, Firmware: machine.Firmware(args[0]),
+		Disks: []machine.Disk{{Path: ts.MkAbs(args[1]), Format: disk.QCOW2, Discard: true}},
+	}
+	if len(args) == 3 {
+		spec.Disks = append(spec.Disks, machine.Disk{Path: ts.MkAbs(args[2]), Format: disk.Raw, ReadOnly: true})
+		spec.Network, spec.MAC = &gateway.Rules{Alone: true}, "52:54:00:12:34:56"
+	}
+	m, err := machine.Start(ctx, spec, nil)
+	ts.Check(err)
+	ts.Check(errors.Join(m.Wait(ctx), m.Close()))
 }
 
 // neverReader is a person who types nothing.
@@ -257,6 +290,47 @@ func remount(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(unix.Mount("tmpfs", ts.MkAbs(args[0]), "tmpfs", flags, ""))
 }
 
+// artefacts holds the manifests of artefacts of one image against their files: artefacts
+// DIRECTORY TARGET…
+func artefacts(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: artefacts DIRECTORY TARGET…")
+	}
+	dir := ts.MkAbs(args[0])
+	for _, name := range args[1:] {
+		paths, err := filepath.Glob(filepath.Join(dir, "*."+name+".json"))
+		ts.Check(err)
+		if len(paths) != 1 {
+			ts.Fatalf("the target %s has %d manifests", name, len(paths))
+		}
+		m, err := artefact.Read(paths[0])
+		ts.Check(err)
+		if len(m.Files) == 0 || len(m.Use) == 0 || m.Target != name {
+			ts.Fatalf("%s: %+v", paths[0], m)
+		}
+		for _, file := range m.Files {
+			f, err := os.Open(filepath.Join(dir, file.Name))
+			ts.Check(err)
+			d, size, err := digest.OfReader(f)
+			ts.Check(errors.Join(err, f.Close()))
+			if d != file.Digest || size != file.Size {
+				ts.Fatalf("%s has %d bytes and %s, and the manifest says %+v", file.Name, size, d, file)
+			}
+		}
+	}
+}
+
+// serves serves a directory over HTTP for the rest of the script, and says in a variable
+// where a guest of QEMU finds it: serves DIRECTORY VARIABLE.
+func serves(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: serves DIRECTORY VARIABLE")
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
+	ts.Defer(server.Close)
+	ts.Setenv(args[1], strings.Replace(server.URL, "127.0.0.1", "10.0.2.2", 1))
+}
+
 // conditions are what a script can ask before a command, such as
 // [!have:podman] skip 'podman is not installed'.
 func conditions(name string) (bool, error) {
@@ -278,38 +352,53 @@ func conditions(name string) (bool, error) {
 	return err == nil, nil
 }
 
-// TestVM builds with real machines. The image of base.hcl is made once; every
-// script gets a store of its own, which begins with a copy of it.
-func TestVM(t *testing.T) {
+// TestVM builds with real machines. The images of base.hcl and cow.hcl are made once;
+// every script gets a store of its own, which begins with a copy of them, and base.hcl.
+func TestVM(t *testing.T) { inMachines(t, "vm") }
+
+// inMachines runs the scripts of a directory that need machines.
+func inMachines(t *testing.T, dir string) {
+	t.Helper()
 	peer.NeedTool(t, "qemu-system-x86_64", "qemu-img", "mmdebstrap")
+	goss := peer.Goss(t)
 	_, err := workshop.Agent()
 	peer.Need(t, err == nil, "the agent is not built: make build")
 	shared, err := filepath.Abs("../../.test")
 	peer.Must(t, err)
 	base := filepath.Join(shared, "base")
 	peer.Must(t, os.MkdirAll(base, 0o755))
-	definition, err := os.ReadFile("testdata/base.hcl")
-	peer.Must(t, err)
-	peer.Must(t, os.WriteFile(filepath.Join(base, "base.hcl"), definition, 0o644))
+	definitions := map[string][]byte{}
+	for _, name := range []string{"base.hcl", "cow.hcl"} {
+		definitions[name], err = os.ReadFile(filepath.Join("testdata", name))
+		peer.Must(t, err)
+		peer.Must(t, os.WriteFile(filepath.Join(base, name), definitions[name], 0o644))
+	}
 	status := Main(t.Context(), World{
 		Args:  []string{"build", "--file", base, "--store", filepath.Join(shared, "herdbook"), "--progress", "plain"},
 		Stdin: os.Stdin, Stdout: t.Output(), Stderr: t.Output(), LookupEnv: os.LookupEnv, Now: time.Now,
 	})
 	if status != exitDone {
-		t.Fatalf("the base image: status %d", status)
+		t.Fatalf("the base images: status %d", status)
 	}
 	lock, err := os.ReadFile(filepath.Join(base, lockName))
 	peer.Must(t, err)
+	cow, err := filepath.Abs("testdata/cow.hcl")
+	peer.Must(t, err)
+	examples, err := filepath.Abs("../../examples")
+	peer.Must(t, err)
 	peer.Must(t, os.MkdirAll(filepath.Join(shared, "tmp"), 0o755))
 	t.Setenv("GOTMPDIR", filepath.Join(shared, "tmp")) // where links to the store are possible
-	scripts(t, "vm", func(e *testscript.Env) error {
+	scripts(t, dir, func(e *testscript.Env) error {
 		cache := filepath.Join(e.WorkDir, "cache")
 		e.Setenv("XDG_CACHE_HOME", cache)
+		e.Setenv("GOSS", goss)
+		e.Setenv("COW", cow)
+		e.Setenv("EXAMPLES", examples)
 		// Links will do, since a layer is never written to; but not for locks.
 		link := exec.Command("cp", "--archive", "--link", filepath.Join(shared, "herdbook"), cache)
 		return errors.Join(
 			findProgram(e), os.MkdirAll(cache, 0o755), link.Run(), os.RemoveAll(filepath.Join(cache, "herdbook", "locks")),
-			os.WriteFile(filepath.Join(e.WorkDir, "base.hcl"), definition, 0o644),
+			os.WriteFile(filepath.Join(e.WorkDir, "base.hcl"), definitions["base.hcl"], 0o644),
 			os.WriteFile(filepath.Join(e.WorkDir, lockName), lock, 0o644),
 		)
 	})

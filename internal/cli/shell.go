@@ -7,13 +7,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"herdbook/internal/build"
 	"herdbook/internal/definition"
 	"herdbook/internal/digest"
 	"herdbook/internal/event"
+	"herdbook/internal/gateway"
 	"herdbook/internal/machine"
 	"herdbook/internal/plan"
 	"herdbook/internal/store"
@@ -27,34 +32,61 @@ const leaveKey = 0x1d
 var errLeft = errors.New("left with Ctrl-]")
 
 func (a *app) shellCommand() *cobra.Command {
-	var boot, failed, network bool
+	var o shellOptions
+	var failed bool
+	var network networkFlags
 	var firmware string
 	c := &cobra.Command{
 		Use:   "shell IMAGE",
 		Short: "Look inside an image, on a throw-away overlay: nothing that is done there stays",
-		Long: "Open a shell in the workshop on the newest layer of an image, or, with --boot, its console as it boots by itself.\n" +
-			"With --failed it is the disk that the image's last failed step left. Ctrl-] leaves.",
+		Long: "Open a shell in the workshop on the newest layer of an image, or, with --boot, in the image booted by itself.\n" +
+			"With --failed it is what the image's last failed step left: the booted machine as it was then, or the disk.\n" +
+			"--console shows a booted machine's own console instead. Ctrl-] leaves.",
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := knownFirmware(machine.Firmware(firmware)); err != nil {
+			if err := errors.Join(knownFirmware(machine.Firmware(firmware)), o.check(failed), network.check()); err != nil {
 				return err
+			}
+			if o.boot {
+				o.firmware = machine.Firmware(firmware)
 			}
 			s, err := a.openStore()
 			if err != nil {
 				return err
 			}
-			backing, err := a.shellDisk(s, args[0], failed)
-			if err != nil {
+			if o.backing, err = a.shellDisk(s, args[0], failed); err != nil {
 				return err
 			}
-			return a.shell(c.Context(), s, shellOptions{backing, boot, network, machine.Firmware(firmware)})
+			if failed {
+				o.kept = build.KeptMachine(filepath.Dir(o.backing))
+			}
+			o.network = network.rules()
+			return a.shell(c.Context(), s, o)
 		},
 	}
-	c.Flags().BoolVar(&boot, "boot", false, "boot the image by its own boot loader")
+	c.Flags().BoolVar(&o.boot, "boot", false, "boot the image by its own boot loader")
+	c.Flags().BoolVar(&o.console, "console", false, "with --boot or --failed: the machine's own console instead of a shell")
 	c.Flags().BoolVar(&failed, "failed", false, "look at what a failed step left")
-	c.Flags().BoolVar(&network, "network", false, "give the machine QEMU's user network")
+	network.add(c)
 	c.Flags().StringVar(&firmware, "firmware", "bios", "firmware for --boot: bios or uefi")
 	return c
+}
+
+type shellOptions struct {
+	backing  string
+	kept     string // directory of what a failed step left of its machine; "": none
+	boot     bool
+	console  bool
+	network  *gateway.Rules
+	firmware machine.Firmware // to boot by; "": no boot
+}
+
+// check refuses what the flags do not allow.
+func (o shellOptions) check(failed bool) error {
+	if o.console && !o.boot && !failed {
+		return usageError{"--console: only a booted machine has one; add --boot, or --failed"}
+	}
+	return nil
 }
 
 // knownFirmware refuses a --firmware that machines do not have.
@@ -77,6 +109,9 @@ func (a *app) shellDisk(s *store.Store, image string, failed bool) (string, erro
 	}
 	def, err := a.parse(image)
 	if err != nil {
+		return "", err
+	}
+	if def, err = a.located(def, a.notices()); err != nil {
 		return "", err
 	}
 	top, err := newest(s, def, image)
@@ -112,13 +147,6 @@ func newest(s *store.Store, def *definition.Definition, image string) (digest.Di
 	return top, nil
 }
 
-type shellOptions struct {
-	backing  string
-	boot     bool
-	network  bool
-	firmware machine.Firmware
-}
-
 // shell opens the shell on a terminal.
 func (a *app) shell(ctx context.Context, s *store.Store, o shellOptions) (err error) {
 	done, err := s.Use(ctx)
@@ -142,16 +170,16 @@ func (a *app) shell(ctx context.Context, s *store.Store, o shellOptions) (err er
 	defer func() { err = errors.Join(err, restore()) }()
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
-	visit := workshop.Visit{
-		Backing: o.backing, Scratch: scratch, Accelerator: accelerator, Memory: 1024, CPUs: 2, Network: o.network,
-		Input: leaver{a.Stdin, func() { leave(errLeft) }}, Output: a.Stdout, Sink: a.shellNotices(),
-	}
-	if o.boot {
-		visit.Firmware = o.firmware
-	} else if visit.Agent, err = workshop.Agent(); err != nil {
+	agent, err := workshop.Agent()
+	if err != nil {
 		return err
 	}
-	err = workshop.Look(ctx, visit)
+	terminal, _ := a.LookupEnv("TERM")
+	err = workshop.Look(ctx, workshop.Visit{
+		Backing: o.backing, Kept: o.kept, Firmware: o.firmware, Console: o.console, Scratch: scratch, Agent: agent,
+		Accelerator: accelerator, Memory: 1024, CPUs: 2, Network: o.network,
+		Input: leaver{a.Stdin, func() { leave(errLeft) }}, Output: a.Stdout, Terminal: terminal, Window: a.window(), Sink: a.shellNotices(),
+	})
 	if errors.Is(context.Cause(ctx), errLeft) {
 		fmt.Fprint(a.Stderr, "\r\n") // the guest's last line has no end
 		return nil
@@ -163,8 +191,36 @@ func (a *app) shell(ctx context.Context, s *store.Store, o shellOptions) (err er
 // line needs its CR.
 func (a *app) shellNotices() event.Sink {
 	return func(e event.Event) {
-		if e.Kind == event.Phase {
-			fmt.Fprintf(a.Stderr, "[%s; Ctrl-] leaves]\r\n", e.Text)
+		switch e.Kind {
+		case event.Phase:
+			fmt.Fprintf(a.Stderr, "[%s; Ctrl-] leaves]\r\n", visible(e.Text))
+		case event.Notice:
+			fmt.Fprintf(a.Stderr, "[%s]\r\n", visible(e.Text))
+		}
+	}
+}
+
+// window returns a function that waits until the size of the user's window is another one
+// than it had, and returns it; nil if there is no window.
+func (a *app) window() func(context.Context, string) (string, error) {
+	fd := int(a.Stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return nil
+	}
+	return func(ctx context.Context, had string) (string, error) {
+		changed := make(chan os.Signal, 1)
+		signal.Notify(changed, syscall.SIGWINCH)
+		defer signal.Stop(changed)
+		for {
+			columns, rows, err := term.GetSize(fd)
+			if size := fmt.Sprintf("%d %d", rows, columns); err != nil || size != had {
+				return size, err
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return "", context.Cause(ctx)
+			}
 		}
 	}
 }

@@ -40,15 +40,19 @@ func (a *app) storeListCommand() *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "LAYER\tPARENT\tSIZE\tMADE\tTOOK\tIMAGE\tSTEP")
+			fmt.Fprintln(w, "LAYER\tPARENT\tSIZE\tMADE\tTOOK\tTESTS\tIMAGE\tSTEP")
 			total := int64(0)
 			for _, l := range layers {
 				parent := "-"
 				if l.Parent != "" {
 					parent = l.Parent.Short()
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Digest.Short(), parent, survey.Bytes(l.Size),
-					l.Created.Local().Format("2006-01-02 15:04"), seconds(l.Elapsed), l.Image, l.Step)
+				tests, err := s.Tests(l.Digest)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Digest.Short(), parent, survey.Bytes(l.Size),
+					l.Created.Local().Format(minutes), seconds(l.Elapsed), tally(tests), l.Image, l.Step)
 				total += l.Size
 			}
 			if err := w.Flush(); err != nil {
@@ -58,6 +62,28 @@ func (a *app) storeListCommand() *cobra.Command {
 			return err
 		},
 	}
+}
+
+// minutes is how a time is shown to people.
+const minutes = "2006-01-02 15:04"
+
+// tally counts the tests of a layer, those that failed by themselves.
+func tally(tests []store.Tested) string {
+	passed, failed := 0, 0
+	for _, t := range tests {
+		if t.Passed {
+			passed++
+		} else {
+			failed++
+		}
+	}
+	switch {
+	case failed > 0:
+		return fmt.Sprintf("%d passed, %d failed", passed, failed)
+	case passed > 0:
+		return fmt.Sprintf("%d passed", passed)
+	}
+	return "-"
 }
 
 func (a *app) storeGCCommand() *cobra.Command {
@@ -108,7 +134,7 @@ func (a *app) storeGCCommand() *cobra.Command {
 
 var (
 	dayText  = regexp.MustCompile(`^([0-9]{1,5})d$`)
-	sizeText = regexp.MustCompile(`^([0-9]{1,9})([KMGT]?)(?:iB)?$`)
+	sizeText = regexp.MustCompile(`^([0-9]{1,19})([KMGT]?)(?:iB)?$`)
 )
 
 func parseAge(text string) (time.Duration, error) {

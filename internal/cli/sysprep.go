@@ -98,7 +98,8 @@ func (a *app) sysprep(ctx context.Context, path string, o sysprepOrder) error {
 	if err != nil {
 		return err
 	}
-	work.What, work.Job = "sysprep", wire.Job{Network: o.network || needsNetwork(result.Operations), Trim: o.trim}
+	o.network = o.network || needsNetwork(result.Operations)
+	work.What, work.Job = "sysprep", wire.Job{Trim: o.trim}
 	if err := a.change(ctx, path, o.changeFlags, work); err != nil {
 		return err
 	}

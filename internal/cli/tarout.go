@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
@@ -49,17 +48,5 @@ func (a *app) tarOutCommand() *cobra.Command {
 
 func tarOut(ctx context.Context, w io.Writer, tree *filesystem.FS) error {
 	out := archive.NewWriter(w, nil)
-	err := tree.Walk(func(name string, e *filesystem.Entry) error {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		if name != "." {
-			name = "./" + name
-		}
-		if err := out.Add(name, e); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		return nil
-	})
-	return errors.Join(err, out.Close())
+	return errors.Join(out.Tree(ctx, tree), out.Close())
 }

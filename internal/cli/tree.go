@@ -38,6 +38,9 @@ type treeStep struct {
 
 // take brings the tree up to date with one event.
 func (t *tree) take(e event.Event, now time.Time) {
+	if e.Kind != event.Log {
+		e.Text = visible(e.Text)
+	}
 	if e.Image == "" {
 		if e.Kind == event.Notice {
 			t.notices = append(t.notices, e.Text)
@@ -227,6 +230,18 @@ func printable(text string) string {
 		}
 	}
 	return strings.TrimSpace(b.String())
+}
+
+// visible shows what a terminal would obey, and what turns the direction of writing,
+// as what cannot be shown: names and notes come from the repositories of others.
+// Lines and tabs stay.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 func layerSuffix(layer string) string {

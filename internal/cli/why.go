@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"herdbook/internal/pin"
 	"herdbook/internal/plan"
 	"herdbook/internal/store"
 )
@@ -26,11 +27,23 @@ func (a *app) whyCommand() *cobra.Command {
 			}
 			for _, state := range p.Resolve(find(s))[names[0]] {
 				fmt.Fprintf(a.Stdout, "%s (%s): %s\n", state.Label(), state.Position, verdict(state))
+				if t := state.Template; t != nil {
+					fmt.Fprintf(a.Stdout, "  %s\n", origin(t.Pin))
+				}
 				a.explainKey(state, built)
 			}
 			return nil
 		},
 	}
+}
+
+// origin tells where a template is from.
+func origin(p pin.Pin) string {
+	text := fmt.Sprintf("revision %d, ", p.Revision)
+	if p.Dated != "" {
+		text += "dated " + p.Dated + ", "
+	}
+	return text + "from " + p.URL
 }
 
 // explainKey prints the lines of a key; for a step that must be made, against
@@ -45,7 +58,7 @@ func (a *app) explainKey(state plan.State, built []store.Layer) {
 			before.Inputs = append(before.Inputs, line.String())
 		}
 	case ok:
-		fmt.Fprintf(a.Stdout, "  against layer %s of %s:\n", before.Digest.Short(), before.Created.Local().Format("2006-01-02 15:04"))
+		fmt.Fprintf(a.Stdout, "  against layer %s of %s:\n", before.Digest.Short(), before.Created.Local().Format(minutes))
 	default:
 		fmt.Fprintln(a.Stdout, "  it was never made:")
 	}

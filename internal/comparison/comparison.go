@@ -81,7 +81,7 @@ func Compare(ctx context.Context, a, b *inspection.System) (*Comparison, error) 
 		return nil, fmt.Errorf("the second system: %w", err)
 	}
 	c := &Comparison{
-		Packages: packages(before.Databases, after.Databases),
+		Packages: Packages(before.Databases, after.Databases),
 		Units:    units(before.Units, after.Units),
 		Users:    users(before.Users, after.Users),
 		Groups:   groups(before.Groups, after.Groups),

@@ -293,7 +293,7 @@ func TestPackages(t *testing.T) {
 		"architecture": {list("dpkg", "a 1 x"), list("dpkg", "a 1 y"), []Package{{Removed, "dpkg", "a", "x", "1", ""}, {Added, "dpkg", "a", "y", "", "1"}}},
 		"manager":      {list("dpkg", "a 1 x"), list("rpm", "a 1 x"), []Package{{Removed, "dpkg", "a", "x", "1", ""}, {Added, "rpm", "a", "x", "", "1"}}},
 	} {
-		if diff := cmp.Diff(c.want, packages(c.before, c.after)); diff != "" {
+		if diff := cmp.Diff(c.want, Packages(c.before, c.after)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", name, diff)
 		}
 	}
@@ -307,17 +307,6 @@ func TestTheFirstOfANameCounts(t *testing.T) {
 	}
 	if got := groups([]survey.Group{one}, []survey.Group{two, one}); len(got) != 1 || got[0].Details[0] != (Detail{"gid", "1", "2"}) {
 		t.Errorf("%+v", got)
-	}
-}
-
-func TestPathsAreInTheOrderOfAWalk(t *testing.T) {
-	ordered := []string{"", "a", "a/a", "a/a/b", "a/a\x00", "a/b", "a\x00", "a\x00/x", "a-", "a.d", "a.d/x", "aa", "b", "b\xff", "\xff"}
-	for i, a := range ordered {
-		for j, b := range ordered {
-			if got := comparePaths(a, b); (got < 0) != (i < j) || (got == 0) != (i == j) {
-				t.Errorf("%q, %q: %d", a, b, got)
-			}
-		}
 	}
 }
 

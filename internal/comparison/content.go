@@ -56,6 +56,9 @@ func (r *reader) compare(a, b node) (same bool, err error) {
 	return r.compareData(fileA, fileB, a.stat.Size)
 }
 
+// errEnough ends a walk through a file of which no more is wanted.
+var errEnough = errors.New("enough")
+
 // run is bytes of a file that are not a hole.
 type run struct{ start, end int64 }
 

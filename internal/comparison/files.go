@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"path"
 	"slices"
@@ -16,93 +15,60 @@ import (
 
 // node is a file in one of the trees.
 type node struct {
-	name  string
 	entry *filesystem.Entry
 	stat  *filesystem.Stat
 }
 
-// errEnough ends a walk of which no more is wanted.
-var errEnough = errors.New("enough")
-
-// nodes is a walk of which one node after another can be taken. An error is the
-// last that comes.
-func nodes(tree *filesystem.FS) iter.Seq2[node, error] {
-	return func(yield func(node, error) bool) {
-		err := tree.Walk(func(name string, e *filesystem.Entry) error {
-			stat, err := e.Stat()
-			if err != nil {
-				return err
-			}
-			if name == "." {
-				name = ""
-			}
-			if !yield(node{name, e, stat}, nil) {
-				return errEnough
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errEnough) {
-			yield(node{}, err)
-		}
-	}
-}
-
-// comparePaths orders as walks do: what is in a directory follows it, before names
-// that only begin like it.
-func comparePaths(a, b string) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
-	}
-	return place(a, n) - place(b, n)
-}
-
-// place is where the byte of a path stands: its end, a slash, all others.
-func place(name string, n int) int {
-	switch {
-	case n == len(name):
-		return -1
-	case name[n] == '/':
-		return 0
-	}
-	return 1 + int(name[n])
-}
-
-// files merges the walks through both trees.
+// files compares what both trees have, name by name.
 func files(ctx context.Context, before, after *filesystem.FS) ([]Difference, error) {
 	list := []Difference{}
-	nextA, stopA := iter.Pull2(nodes(before))
-	defer stopA()
-	nextB, stopB := iter.Pull2(nodes(after))
-	defer stopB()
 	r := reader{ctx: ctx, linked: map[[2]uint64]bool{}}
-	a, errA, okA := nextA()
-	b, errB, okB := nextB()
-	for okA || okB {
-		if err := errors.Join(errA, errB, ctx.Err()); err != nil {
-			return nil, err
+	err := filesystem.Merge(before, after, func(name string, a, b *filesystem.Entry) error {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		order := comparePaths(a.name, b.name)
-		switch {
-		case !okB || okA && order < 0:
-			list = append(list, Difference{Change: Removed, Name: path.Join("/", a.name), Kind: kind(a.stat)})
-			a, errA, okA = nextA()
-		case !okA || order > 0:
-			list = append(list, Difference{Change: Added, Name: path.Join("/", b.name), Kind: kind(b.stat)})
-			b, errB, okB = nextB()
-		default:
-			details, err := r.details(a, b)
-			if err != nil {
-				return nil, fmt.Errorf("/%s: %w", a.name, err)
-			}
-			if len(details) > 0 {
-				list = append(list, Difference{Changed, path.Join("/", b.name), kind(b.stat), details})
-			}
-			a, errA, okA = nextA()
-			b, errB, okB = nextB()
+		d, err := r.difference(path.Join("/", name), a, b)
+		if err == nil && d.Change != "" {
+			list = append(list, d)
 		}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return list, nil
+}
+
+// difference is what happened to one name, its Change "" if nothing did.
+func (r *reader) difference(name string, before, after *filesystem.Entry) (Difference, error) {
+	a, errA := look(before)
+	b, errB := look(after)
+	if err := errors.Join(errA, errB); err != nil {
+		return Difference{}, err
+	}
+	switch {
+	case before == nil:
+		return Difference{Change: Added, Name: name, Kind: kind(b.stat)}, nil
+	case after == nil:
+		return Difference{Change: Removed, Name: name, Kind: kind(a.stat)}, nil
+	}
+	details, err := r.details(a, b)
+	if err != nil {
+		return Difference{}, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(details) == 0 {
+		return Difference{}, nil
+	}
+	return Difference{Changed, name, kind(b.stat), details}, nil
+}
+
+// look reads what there is of a file; nil is none.
+func look(e *filesystem.Entry) (node, error) {
+	if e == nil {
+		return node{}, nil
+	}
+	stat, err := e.Stat()
+	return node{e, stat}, err
 }
 
 // kind names what a file is.

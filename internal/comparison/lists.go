@@ -76,7 +76,8 @@ func grouped(databases []pkgdb.Database) []versions {
 	return list
 }
 
-func packages(before, after []pkgdb.Database) []Package {
+// Packages tells which versions of packages came and went, by name.
+func Packages(before, after []pkgdb.Database) []Package {
 	list := []Package{}
 	for _, p := range pairs(grouped(before), grouped(after), func(v versions) string { return v.Name + "\x00" + v.Architecture + "\x00" + v.Manager }) {
 		var gone, come []string

@@ -2,6 +2,7 @@ package definition
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -74,6 +75,15 @@ func (l *loader) decode(content *hcl.BodyContent, ctx *hcl.EvalContext, target a
 			continue
 		}
 		given[f.name] = attr
+	}
+	return given
+}
+
+// decodeAll decodes into several targets.
+func (l *loader) decodeAll(content *hcl.BodyContent, ctx *hcl.EvalContext, targets []any) hcl.Attributes {
+	given := hcl.Attributes{}
+	for _, target := range targets {
+		maps.Copy(given, l.decode(content, ctx, target))
 	}
 	return given
 }

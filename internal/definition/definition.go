@@ -9,6 +9,7 @@ import (
 
 	"herdbook/internal/digest"
 	"herdbook/internal/op"
+	"herdbook/internal/target"
 )
 
 // Definition is what a user's files say, validated.
@@ -19,14 +20,6 @@ type Definition struct {
 	Images       []Image // parents before their children
 }
 
-// Repository is where images are published.
-type Repository struct {
-	Name       string
-	Path       string    // directory, absolute
-	SigningKey op.Secret // armoured OpenPGP secret key; of a file: its content
-	Unsigned   bool      // published without a signature, on purpose
-}
-
 // Image is one image.
 type Image struct {
 	Name      string
@@ -34,6 +27,7 @@ type Image struct {
 	Bootstrap *Bootstrap
 	Install   *Install
 	Import    *Import
+	Template  *Template
 	Disk      Disk
 	Steps     []Step // sysprep, if asked for, is the last one
 	Tests     []Test
@@ -42,9 +36,9 @@ type Image struct {
 	Position  string // file:line
 }
 
-// Disk is the geometry of an image that starts by itself.
+// Disk is the geometry of an image that starts by itself, or what a template grows to.
 type Disk struct {
-	Size int64 // bytes
+	Size int64 // bytes; 0 for that of what the image starts from
 }
 
 // Bootstrap makes an image of packages, without an installer.
@@ -76,11 +70,12 @@ type Install struct {
 	Answers        op.Secret `hcl:"answers"`
 	Arguments      []string  `hcl:"arguments,optional"` // of the kernel, behind those of herdbook
 	Files          []InitrdFile
-	MirrorProxy    string `hcl:"mirror_proxy,optional"`
-	Keyring        string `hcl:"keyring,optional"`  // absolute path; "" for the host's
-	Refresh        string `hcl:"refresh,optional"`  // never, daily or always
-	Firmware       string `hcl:"firmware,optional"` // bios or uefi
-	Memory         int    // MiB
+	MirrorProxy    string  `hcl:"mirror_proxy,optional"`
+	Keyring        string  `hcl:"keyring,optional"`  // absolute path; "" for the host's
+	Refresh        string  `hcl:"refresh,optional"`  // never, daily or always
+	Firmware       string  `hcl:"firmware,optional"` // bios or uefi
+	Memory         int     // MiB
+	Network        Network // without Proxy and Forward
 	Timeout        time.Duration
 	Position       string // file:line
 }
@@ -103,7 +98,9 @@ type Step struct {
 	Kind      string
 	Name      string
 	Operation op.Operation
-	Network   bool
+	Network   *Network      // nil: none
+	Firmware  string        // bios or uefi; "" for work on the quiet disk
+	Reboot    bool          // of boot: a boot of its own, not that of the boot step before it
 	Timeout   time.Duration // 0: the default
 	Position  string        // file:line
 	Files     []Input       // what a copy step reads
@@ -119,40 +116,41 @@ type Input struct {
 	Digest digest.Digest
 }
 
-// Test is a proof that the image works.
-type Test struct {
-	Kind     string // boots or clones
-	Firmware string // bios or uefi
-	Timeout  time.Duration
-	Commands []Command // of boots
-	Allow    []string  // of clones: what they may share, of identity.Names
-	Require  []string  // of clones: what they may not, although clones often do
-	Position string
-}
-
-// Command is a command of a test.
-type Command struct {
-	Name       string
-	Run        string
-	Expect     string // regular expression that its output must match; "" for any
-	ExitStatus int
-}
-
 // Publish puts the image into a repository.
 type Publish struct {
 	Repository string
 	Name       string // in the repository
+	Channel    string // that points to it then
 }
 
 // Target is a place where the image is delivered to.
 type Target struct {
-	Kind   string // docker
-	Docker *Docker
+	target.Target
+	Image    string // that is delivered, and for which the files are named
+	Output   string // directory, absolute
+	Steps    []Step // what the place needs on the image
+	Position string // file:line
 }
 
-// Docker is the target of the same name.
-type Docker struct {
-	Tags    []string
-	Command []string
-	Output  string // directory, absolute
+// Place is the name of the image that the target needs on top of its own; "" if it needs
+// none.
+func (t Target) Place() string {
+	if len(t.Steps) == 0 {
+		return ""
+	}
+	return t.Image + "/" + t.Name()
 }
+
+// Places are the names of the images that the targets need on top of this one.
+func (i Image) Places() []string {
+	var names []string
+	for _, t := range i.Targets {
+		if place := t.Place(); place != "" {
+			names = append(names, place)
+		}
+	}
+	return names
+}
+
+// Name is that of the target among those of its image.
+func (t Target) Name() string { return target.Name(t.Target) }

@@ -44,6 +44,8 @@ func (l *loader) functions() map[string]function.Function {
 		"base64encode": textFunction("text", func(s string) (string, error) { return base64.StdEncoding.EncodeToString([]byte(s)), nil }),
 		"file":         textFunction("path", l.readText),
 		"env":          l.envFunction(),
+		"secret":       l.envFunction(), // by the name that others have for it
+		"secret_file":  l.secretFileFunction(),
 	}
 	// Templates have no templatefile: one that names itself would never end.
 	all["templatefile"] = l.templateFunction(maps.Clone(all))
@@ -161,39 +163,61 @@ func sentence(diags hcl.Diagnostics) error {
 	return errors.New(strings.TrimSuffix(diags.Error(), "."))
 }
 
+// secretFunctions are the functions that give secrets. What they say is no secret.
+var secretFunctions = []string{"env", "secret", "secret_file"}
+
 // envFunction reads a variable of the environment as a secret.
 func (l *loader) envFunction() function.Function {
+	return l.secretFunction("name", func(name string) (value, marked string, err error) {
+		ok := false
+		if l.options.LookupEnv != nil {
+			value, ok = l.options.LookupEnv(name)
+		}
+		if !ok {
+			return "", "", fmt.Errorf("the environment variable %s is not set", name)
+		}
+		return value, name, nil
+	})
+}
+
+// secretFileFunction reads a file as a secret, without the line ends at its end.
+func (l *loader) secretFileFunction() function.Function {
+	return l.secretFunction("path", func(path string) (value, marked string, err error) {
+		text, err := l.readText(path)
+		return strings.TrimRight(text, "\r\n"), "file:" + path, err
+	})
+}
+
+// secretFunction is a function from a name of the parameter and perhaps a version to a
+// secret, of which read returns the value and what keys call it.
+func (l *loader) secretFunction(parameter string, read func(name string) (value, marked string, err error)) function.Function {
 	return function.New(&function.Spec{
-		Params:   []function.Parameter{{Name: "name", Type: cty.String, AllowMarked: true}},
+		Params:   []function.Parameter{{Name: parameter, Type: cty.String, AllowMarked: true}},
 		VarParam: &function.Parameter{Name: "version", Type: cty.String, AllowMarked: true},
 		Type:     function.StaticReturnType(cty.String),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			if len(args) > 2 {
-				return cty.NilVal, fmt.Errorf("want a name and perhaps a version")
+				return cty.NilVal, fmt.Errorf("want a %s and perhaps a version", parameter)
 			}
 			if slices.ContainsFunc(args, isSecret) {
-				return cty.NilVal, fmt.Errorf("its name and its version may not be secret")
+				return cty.NilVal, fmt.Errorf("its %s and its version may not be secret", parameter)
 			}
-			m := mark{name: args[0].AsString()}
+			name, version := args[0].AsString(), ""
 			if len(args) == 2 {
-				m.version = args[1].AsString()
+				version = args[1].AsString()
 			}
-			if m.name == "" || strings.ContainsAny(m.name+m.version, " +") {
-				return cty.NilVal, fmt.Errorf("its name and its version hold neither spaces nor plus signs, and the name is not empty")
+			if name == "" || strings.ContainsAny(name+version, " +") {
+				return cty.NilVal, fmt.Errorf("its %s and its version hold neither spaces nor plus signs, and the %s is not empty", parameter, parameter)
 			}
-			value, ok := "", false
-			if l.options.LookupEnv != nil {
-				value, ok = l.options.LookupEnv(m.name)
-			}
-			if !ok {
-				return cty.NilVal, function.NewArgErrorf(0, "the environment variable %s is not set", m.name)
+			value, marked, err := read(name)
+			if err != nil {
+				return cty.NilVal, function.NewArgError(0, err)
 			}
 			l.secrets++
 			if l.blind {
-				value = fmt.Sprintf("⟦env %s %s⟧", m.name, m.version)
+				value = fmt.Sprintf("⟦env %s %s⟧", marked, version)
 			}
-			m.value = value
-			return cty.StringVal(value).Mark(m), nil
+			return cty.StringVal(value).Mark(mark{name: marked, version: version, value: value}), nil
 		},
 	})
 }

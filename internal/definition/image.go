@@ -11,8 +11,6 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
-
-	"herdbook/internal/op"
 )
 
 // name is what images and steps may be called: their names become file names.
@@ -39,41 +37,6 @@ func (l *loader) load(body hcl.Body) *Definition {
 		l.report(hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "No image", Detail: "The definition has no image block."}})
 	}
 	return d
-}
-
-func (l *loader) repositories(blocks hcl.Blocks, ctx *hcl.EvalContext) []Repository {
-	var list []Repository
-	for _, b := range blocks {
-		var raw struct {
-			Path       string    `hcl:"path"`
-			SigningKey op.Secret `hcl:"signing_key,optional"`
-			Unsigned   bool      `hcl:"unsigned,optional"`
-		}
-		content := l.content(b.Body, nil, &raw)
-		given := l.decode(content, ctx, &raw)
-		r := Repository{Name: b.Labels[0], Path: l.path(raw.Path), SigningKey: raw.SigningKey, Unsigned: raw.Unsigned}
-		if slices.ContainsFunc(list, func(o Repository) bool { return o.Name == r.Name }) {
-			l.fault(b.DefRange, "Repository declared twice", fmt.Sprintf("There is a repository %q already.", r.Name))
-		}
-		attr := content.Attributes["signing_key"]
-		switch {
-		case attr == nil && !r.Unsigned:
-			l.fault(b.DefRange, "Repository without a key", `Give signing_key, the path of an OpenPGP secret key or env("…"), or say unsigned = true.`)
-		case attr != nil && r.Unsigned:
-			l.fault(attr.Range, "Repository signed and unsigned", "Either signing_key or unsigned = true, not both.")
-		case given["signing_key"] == nil: // which was reported, or was meant
-		case r.SigningKey.Value == "":
-			l.fault(attr.Expr.Range(), "Repository without a key", "signing_key is empty.")
-		case r.SigningKey.Name == "":
-			text, err := l.readFile(r.SigningKey.Value)
-			if err != nil {
-				l.fault(attr.Expr.Range(), "Signing key cannot be read", err.Error()+".")
-			}
-			r.SigningKey = op.Secret{Value: text, Name: "file " + raw.SigningKey.Value}
-		}
-		list = append(list, r)
-	}
-	return list
 }
 
 // instance is one image of a block: the only one, or one of its for_each.
@@ -161,7 +124,7 @@ func (l *loader) forEach(attr *hcl.Attribute, ctx *hcl.EvalContext) map[string]c
 
 // imageBlocks are what an image may hold.
 var imageBlocks = []hcl.BlockHeaderSchema{
-	{Type: "disk"}, {Type: "bootstrap", LabelNames: []string{"kind"}}, {Type: "install", LabelNames: []string{"kind"}}, {Type: "import"},
+	{Type: "disk"}, {Type: "bootstrap", LabelNames: []string{"kind"}}, {Type: "install", LabelNames: []string{"kind"}}, {Type: "import"}, {Type: "template", LabelNames: []string{"repository"}},
 	{Type: "step", LabelNames: []string{"kind", "name"}},
 	{Type: "sysprep"}, {Type: "test", LabelNames: []string{"kind"}}, {Type: "publish", LabelNames: []string{"repository"}},
 	{Type: "target", LabelNames: []string{"kind"}},
@@ -180,7 +143,7 @@ func (l *loader) image(i instance, ctx *hcl.EvalContext, d *Definition) Image {
 	}
 	image := Image{Name: i.name, From: raw.From, Position: l.position(i.block.DefRange)}
 	blocks := content.Blocks.ByType()
-	l.start(i, content, &image, ctx)
+	l.start(i, content, &image, ctx, d)
 	for _, b := range blocks["step"] {
 		l.step(b, &image, ctx)
 	}
@@ -204,15 +167,15 @@ func (l *loader) image(i instance, ctx *hcl.EvalContext, d *Definition) Image {
 }
 
 // start reads how the image begins: exactly one way.
-func (l *loader) start(i instance, content *hcl.BodyContent, image *Image, ctx *hcl.EvalContext) {
+func (l *loader) start(i instance, content *hcl.BodyContent, image *Image, ctx *hcl.EvalContext, d *Definition) {
 	blocks := content.Blocks.ByType()
-	starts := len(blocks["bootstrap"]) + len(blocks["install"]) + len(blocks["import"])
+	starts := len(blocks["bootstrap"]) + len(blocks["install"]) + len(blocks["import"]) + len(blocks["template"])
 	from := content.Attributes["from"]
 	if from != nil {
 		starts++
 	}
 	if starts != 1 {
-		l.fault(i.block.DefRange, "Image needs one start", fmt.Sprintf("The image %q has %d: give either from = image.NAME or one block bootstrap, install or import.", i.name, starts))
+		l.fault(i.block.DefRange, "Image needs one start", fmt.Sprintf("The image %q has %d: give either from = image.NAME or one block bootstrap, install, template or import.", i.name, starts))
 	}
 	for n, b := range blocks["disk"] {
 		switch {
@@ -234,6 +197,9 @@ func (l *loader) start(i instance, content *hcl.BodyContent, image *Image, ctx *
 	}
 	for _, b := range blocks["import"] {
 		image.Import = l.imported(b, ctx)
+	}
+	for _, b := range blocks["template"] {
+		image.Template = l.instantiated(b, ctx, d)
 	}
 	if image.Disk.Size == 0 && len(blocks["disk"]) == 0 && (image.Bootstrap != nil || image.Install != nil) {
 		image.Disk.Size = 4 << 30

@@ -39,9 +39,10 @@ func (l *loader) install(b *hcl.Block, ctx *hcl.EvalContext) *Install {
 		Timeout        string            `hcl:"timeout,optional"`
 	}
 	raw.Refresh, raw.Firmware = "daily", "bios"
-	content := l.content(b.Body, nil, &raw, &raw.Install)
-	given := l.decode(content, ctx, &raw)
-	maps.Copy(given, l.decode(content, ctx, &raw.Install))
+	var network networkArguments
+	targets := []any{&raw, &raw.Install, &network}
+	content := l.content(b.Body, nil, targets...)
+	given := l.decodeAll(content, ctx, targets)
 	l.oneOf(given, "refresh", raw.Refresh, []string{"never", "daily", "always"})
 	l.oneOf(given, "firmware", raw.Firmware, []string{"bios", "uefi"})
 	made := raw.Install
@@ -55,6 +56,7 @@ func (l *loader) install(b *hcl.Block, ctx *hcl.EvalContext) *Install {
 	made.Kernel = l.medium(given["kernel"], raw.Kernel, given["kernel_checksum"], raw.KernelChecksum)
 	made.Initrd = l.medium(given["initrd"], raw.Initrd, given["initrd_checksum"], raw.InitrdChecksum)
 	made.Timeout = l.duration(given, raw.Timeout)
+	made.Network = l.network(given, network, stepNetworkArguments{})
 	made.Memory = installKinds[kind]
 	if attr := given["memory"]; attr != nil {
 		made.Memory = int(l.size(attr, raw.Memory) >> 20)

@@ -97,7 +97,7 @@ func Load(path string, o Options) (*Definition, error) {
 // names of secrets only.
 func load(dir string, names []string, o Options, blind bool) (*loader, *Definition) {
 	parser := hclparse.NewParser()
-	l := &loader{dir: dir, options: o, blind: blind, parser: parser, reported: map[string]bool{}, published: map[Publish]string{}}
+	l := &loader{dir: dir, options: o, blind: blind, parser: parser, reported: map[string]bool{}, published: map[Publish]string{}, faulty: map[string]bool{}}
 	var bodies []hcl.Body
 	for _, name := range names {
 		if file := l.parseFile(name); file != nil {
@@ -167,6 +167,7 @@ type loader struct {
 	met       int                // problems, those that were reported before too
 	secrets   int                // how often env() gave a secret
 	published map[Publish]string // where each name in a repository is taken
+	faulty    map[string]bool    // repositories that have problems
 }
 
 func (l *loader) report(diags hcl.Diagnostics) {

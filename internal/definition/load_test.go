@@ -27,8 +27,9 @@ var environment = map[string]string{
 	"EMPTY":         "",
 }
 
-// example is a directory of testdata, copied to where its modes are the same
-// whatever the umask of the checkout was.
+// example is a directory of testdata, copied to where its modes are the same whatever the
+// umask of the checkout was, and with the links that options.json names: not every way that
+// sources take keeps them.
 type example struct {
 	dir     string
 	options Options
@@ -50,11 +51,15 @@ func open(t *testing.T, path string) example {
 		return os.Chmod(path, mode)
 	}))
 	var given struct {
-		Variables, Environment map[string]string
-		VariableFiles          []string
+		Variables, Environment, Links map[string]string
+		VariableFiles                 []string
 	}
 	if text, err := os.ReadFile(filepath.Join(e.dir, "options.json")); err == nil {
 		peer.Must(t, json.Unmarshal(text, &given))
+	}
+	for name, leadsTo := range given.Links {
+		peer.Must(t, os.MkdirAll(filepath.Dir(filepath.Join(e.dir, name)), 0o755))
+		peer.Must(t, os.Symlink(leadsTo, filepath.Join(e.dir, name)))
 	}
 	known := maps.Clone(environment)
 	maps.Copy(known, given.Environment)
@@ -83,7 +88,7 @@ func (e example) load(t *testing.T) (*Definition, error) {
 // hides fails the test if a secret, or a piece of one, stands in a text.
 func (e example) hides(t *testing.T, text string) {
 	t.Helper()
-	for _, secret := range append(e.secrets, "hunter2", "HUNTER2", "private-key-material") {
+	for _, secret := range append(e.secrets, "hunter2", "HUNTER2", "private-key-material", "secret-in-a-file") {
 		if strings.Contains(text, secret) {
 			t.Errorf("the secret %s shows in:\n%s", secret, text)
 		}

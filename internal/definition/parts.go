@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -80,6 +79,39 @@ func (l *loader) oneOf(given hcl.Attributes, field, value string, allowed []stri
 type stepCommon struct {
 	Network *bool  `hcl:"network,optional"`
 	Timeout string `hcl:"timeout,optional"`
+
+	network     networkArguments
+	stepNetwork stepNetworkArguments
+}
+
+// targets are what the arguments are decoded into.
+func (c *stepCommon) targets() []any { return []any{c, &c.network, &c.stepNetwork} }
+
+// has tells whether the step has a network; usual, if its arguments do not say.
+func (c *stepCommon) has(usual bool) bool {
+	if c.Network != nil {
+		return *c.Network
+	}
+	return usual
+}
+
+// stepBooted are the arguments that every step in the booted machine takes beside
+// them. Of those, boot steps alone share a boot.
+type stepBooted struct {
+	Firmware string `hcl:"firmware,optional"`
+}
+
+type stepShared struct {
+	Reboot bool `hcl:"reboot,optional"`
+}
+
+// booted reads what a step in the booted machine says of its boot.
+func (l *loader) booted(step *Step, content *hcl.BodyContent, ctx *hcl.EvalContext) {
+	booted, shared := stepBooted{Firmware: "bios"}, stepShared{}
+	given := l.decode(content, ctx, &booted)
+	l.oneOf(given, "firmware", booted.Firmware, []string{"bios", "uefi"})
+	l.decode(content, ctx, &shared)
+	step.Firmware, step.Reboot = booted.Firmware, shared.Reboot
 }
 
 func (l *loader) step(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
@@ -99,26 +131,67 @@ func (l *loader) step(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 	o, _ := op.New(kind)
 	var common stepCommon
 	before := l.met
-	content := l.content(b.Body, nil, o, &common)
+	targets := append(common.targets(), o)
+	if op.Booted(o) {
+		targets = append(targets, &stepBooted{})
+	}
+	if _, shares := o.(*op.Boot); shares {
+		targets = append(targets, &stepShared{})
+	}
+	content := l.content(b.Body, nil, targets...)
 	l.decode(content, ctx, o)
-	given := l.decode(content, ctx, &common)
+	given := l.decodeAll(content, ctx, common.targets())
 	step := Step{Kind: kind, Name: label, Operation: o, Timeout: l.duration(given, common.Timeout), Position: l.position(b.DefRange)}
-	p, isPackages := o.(*op.Packages)
-	step.Network = isPackages && (p.Update || len(p.Install) > 0)
-	if common.Network != nil {
-		step.Network = *common.Network
+	if common.has(wantsNetwork(o)) {
+		n := l.network(given, common.network, common.stepNetwork)
+		step.Network = &n
+	} else {
+		l.noNetwork(given)
+		if p, ok := o.(*op.Puppet); ok && p.Server != "" {
+			l.fault(given["network"].Expr.Range(), "No network", "Without one the server cannot be reached. Leave network away.")
+		}
+	}
+	if op.Booted(o) {
+		l.booted(&step, content, ctx)
 	}
 	if l.met == before { // a field that is missing would fail its check too
 		l.check(o, content, b.DefRange)
-		if source, ok := op.HostSource(o); ok {
-			step.Files = l.inputs(source, content.Attributes["source"].Expr.Range())
-		}
+		step.Files = l.reads(o, content)
 	}
 	image.Steps = append(image.Steps, step)
 }
 
-// check reports what an operation finds wrong with its arguments.
-func (l *loader) check(o op.Operation, content *hcl.BodyContent, block hcl.Range) {
+// wantsNetwork tells whether a step has a network if it does not say.
+func wantsNetwork(o op.Operation) bool {
+	switch o := o.(type) {
+	case *op.Packages:
+		return o.Update || len(o.Install) > 0
+	case *op.Puppet:
+		return o.Server != "" || o.Package() != ""
+	}
+	return false
+}
+
+// reads lists and digests what a step has of the host.
+func (l *loader) reads(o op.Operation, content *hcl.BodyContent) []Input {
+	source, ok := op.HostSource(o)
+	if !ok {
+		return nil
+	}
+	switch o := o.(type) {
+	case *op.Puppet:
+		return l.modules(source, content.Attributes["modules"].Expr.Range())
+	case *op.Ansible:
+		return l.playbook(o, content.Attributes["playbook"].Expr.Range())
+	}
+	return l.inputs(source, content.Attributes["source"].Expr.Range())
+}
+
+// checked is what knows the rules of its fields, as op.Operation does.
+type checked interface{ Check() []op.Problem }
+
+// check reports what is wrong with the arguments of a block.
+func (l *loader) check(o checked, content *hcl.BodyContent, block hcl.Range) {
 	for _, p := range o.Check() {
 		at := block
 		if attr := content.Attributes[p.Field]; attr != nil {
@@ -149,8 +222,19 @@ func (l *loader) inputs(source string, at hcl.Range) []Input {
 
 // Inputs lists and digests a file, or a directory with all that is below it.
 func Inputs(top string) ([]Input, error) {
+	return readTree(top, func(fs.DirEntry) bool { return false })
+}
+
+// readTree is Inputs without what is left out.
+func readTree(top string, leaveOut func(fs.DirEntry) bool) ([]Input, error) {
 	var list []Input
-	err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && path != top && leaveOut(entry) {
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
 		if err == nil && len(list) >= maxInputs {
 			return fmt.Errorf("there are more than %d files", maxInputs)
 		}
@@ -207,90 +291,3 @@ func (l *loader) sysprep(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 	l.check(o, content, b.DefRange)
 	image.Steps = append(image.Steps, Step{Kind: "sysprep", Operation: o, Timeout: l.duration(given, raw.Timeout), Position: l.position(b.DefRange)})
 }
-
-func (l *loader) test(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
-	switch kind := b.Labels[0]; kind {
-	case "boots":
-	case "clones":
-		l.clones(b, image, ctx)
-		return
-	default:
-		l.fault(b.LabelRanges[0], "Unknown kind of test", fmt.Sprintf("There is no test %q.%s", kind, suggest(kind, []string{"boots", "clones"})))
-		return
-	}
-	var raw struct {
-		Firmware string `hcl:"firmware,optional"`
-		Timeout  string `hcl:"timeout,optional"`
-	}
-	raw.Firmware = "bios"
-	content := l.content(b.Body, []hcl.BlockHeaderSchema{{Type: "command", LabelNames: []string{"name"}}}, &raw)
-	given := l.decode(content, ctx, &raw)
-	l.oneOf(given, "firmware", raw.Firmware, []string{"bios", "uefi"})
-	t := Test{Kind: "boots", Firmware: raw.Firmware, Timeout: l.duration(given, raw.Timeout), Position: l.position(b.DefRange)}
-	for _, c := range content.Blocks {
-		var command struct {
-			Run        string `hcl:"run"`
-			Expect     string `hcl:"expect,optional"`
-			ExitStatus int    `hcl:"exit_status,optional"`
-		}
-		inner := l.content(c.Body, nil, &command)
-		l.decode(inner, ctx, &command)
-		if _, err := regexp.Compile(command.Expect); err != nil {
-			l.fault(inner.Attributes["expect"].Expr.Range(), "Bad pattern", fmt.Sprintf("%v.", err))
-		}
-		t.Commands = append(t.Commands, Command{c.Labels[0], command.Run, command.Expect, command.ExitStatus})
-	}
-	image.Tests = append(image.Tests, t)
-}
-
-func (l *loader) publish(b *hcl.Block, image *Image, ctx *hcl.EvalContext, d *Definition) {
-	var raw struct {
-		Name string `hcl:"name,optional"`
-	}
-	raw.Name = image.Name
-	given := l.decode(l.content(b.Body, nil, &raw), ctx, &raw)
-	if attr := given["name"]; attr != nil && !name.MatchString(raw.Name) {
-		l.fault(attr.Expr.Range(), "Bad name", fmt.Sprintf("%q cannot be the name of a published image. %s", raw.Name, nameRule))
-	}
-	known := map[string]bool{}
-	for _, r := range d.Repositories {
-		known[r.Name] = true
-	}
-	if repository := b.Labels[0]; !known[repository] {
-		l.fault(b.LabelRanges[0], "Unknown repository", fmt.Sprintf("The definition has no repository %q.%s", repository, suggest(repository, slices.Collect(maps.Keys(known)))))
-	}
-	p := Publish{b.Labels[0], raw.Name}
-	if before, twice := l.published[p]; twice {
-		l.fault(b.DefRange, "Published twice", fmt.Sprintf("The repository %q gets an image %q at %s already.", p.Repository, p.Name, before))
-	} else {
-		l.published[p] = l.position(b.DefRange)
-	}
-	image.Publish = append(image.Publish, p)
-}
-
-func (l *loader) target(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
-	if kind := b.Labels[0]; kind != "docker" {
-		l.fault(b.LabelRanges[0], "Unknown kind of target", fmt.Sprintf("There is no target %q.%s", kind, suggest(kind, []string{"docker"})))
-		return
-	}
-	var raw struct {
-		Tags    []string `hcl:"tags,optional"`
-		Command []string `hcl:"command,optional"`
-		Output  string   `hcl:"output,optional"`
-	}
-	raw.Tags, raw.Output = []string{image.Name + ":latest"}, "dist"
-	given := l.decode(l.content(b.Body, nil, &raw), ctx, &raw)
-	for _, tag := range raw.Tags {
-		if attr := given["tags"]; attr != nil && !imageTag.MatchString(tag) {
-			l.fault(attr.Expr.Range(), "Bad tag", fmt.Sprintf(`%q is not a tag such as "NAME:latest".`, tag))
-		}
-	}
-	t := &Docker{raw.Tags, raw.Command, l.path(raw.Output)}
-	if slices.ContainsFunc(image.Targets, func(o Target) bool { return o.Docker.Output == t.Output }) {
-		l.fault(b.DefRange, "Target declared twice", fmt.Sprintf("The image %q has a target %q with the same output already.", image.Name, "docker"))
-	}
-	image.Targets = append(image.Targets, Target{"docker", t})
-}
-
-// imageTag is a reference as registries take it: a name of lower-case parts and a tag.
-var imageTag = regexp.MustCompile(`^[a-z0-9]+(?:[._/:-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)

@@ -14,7 +14,7 @@ import (
 	"herdbook/internal/op"
 )
 
-// mark is on every value that env() gave, and passes to all that is made of it.
+// mark is on every value that a function for secrets gave, and passes to all that is made of it.
 type mark struct {
 	name, version string
 	value         string
@@ -88,11 +88,11 @@ func usesSecret(expr hcl.Expression, ctx *hcl.EvalContext) bool {
 }
 
 // hush takes out of messages what could be a secret or a part of one, since
-// functions and operators tell what they were given. What env() itself says
-// stays: it takes no secret.
+// functions and operators tell what they were given. What the functions for
+// secrets say stays: they take none.
 func hush(diags hcl.Diagnostics) {
 	for _, d := range diags {
-		if call, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](d); !ok || call.CalledFunctionName() != "env" {
+		if call, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](d); !ok || !slices.Contains(secretFunctions, call.CalledFunctionName()) {
 			d.Detail = "A secret takes part in this, so no more is told."
 		}
 	}

@@ -2,6 +2,7 @@ package definition
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"herdbook/internal/op"
+	"herdbook/internal/peer"
 )
 
 // The golden files show secrets by name only, so that nothing else would tell
@@ -49,6 +51,18 @@ func TestASigningKeyFileIsRead(t *testing.T) {
 	want := op.Secret{Name: "file keys/images.asc", Value: "-----BEGIN PGP PRIVATE KEY BLOCK-----\nprivate-key-material\n-----END PGP PRIVATE KEY BLOCK-----\n"}
 	if got := d.Repositories[0].SigningKey; !cmp.Equal(got, want) {
 		t.Errorf("the key is %q %q", got.Name, got.Value)
+	}
+}
+
+// What lies in a file has a line end that is no part of a token.
+func TestATokenFileIsReadWithoutItsLineEnd(t *testing.T) {
+	d, err := open(t, filepath.Join("good", "repositories")).load(t)
+	if err != nil {
+		t.Fatal(text(t, err))
+	}
+	want := op.Secret{Name: "file keys/token", Value: "secret-in-a-file"}
+	if got := d.Repositories[2].Token; !cmp.Equal(got, want) {
+		t.Errorf("the token is %q %q", got.Name, got.Value)
 	}
 }
 
@@ -135,5 +149,57 @@ func TestWhatStandsAroundASecretIsKnown(t *testing.T) {
 	// What needs the value cannot be read without it.
 	if around := read(`regex("^[0-9]+$", env("TOKEN"))`, "42"); around != "" {
 		t.Errorf("around it stands %q", around)
+	}
+}
+
+// secret() is another name of env(), and secret_file() reads a file without the line
+// ends at its end.
+func TestEverySourceOfSecrets(t *testing.T) {
+	for expression, want := range map[string]op.Secret{
+		`secret("TOKEN")`:                  {Name: "TOKEN", Value: "hunter2"},
+		`secret("TOKEN", "3")`:             {Name: "TOKEN", Version: "3", Value: "hunter2"},
+		`secret_file("token")`:             {Name: "file:token", Value: "first second "},
+		`secret_file("token", "2")`:        {Name: "file:token", Version: "2", Value: "first second "},
+		`"Bearer ${secret_file("token")}"`: {Name: "file:token", Value: "Bearer first second ", Around: "Bearer ⟦env file:token ⟧"},
+	} {
+		e := write(t, base(`step "password" "p" {
+  user     = "root"
+  password = `+expression+`
+}`))
+		peer.Must(t, os.WriteFile(filepath.Join(e.dir, "token"), []byte("first second \r\n\n"), 0o600))
+		e.options.LookupEnv = func(string) (string, bool) { return "hunter2", true }
+		d, err := e.load(t)
+		if err != nil {
+			t.Fatal(text(t, err))
+		}
+		got := d.Images[0].Steps[0].Operation.(*op.Password).Password
+		got.Parts = nil
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", expression, diff)
+		}
+	}
+}
+
+func TestSecretsThatAreNone(t *testing.T) {
+	for expression, want := range map[string]string{
+		`secret("NO")`:                       "the environment variable NO is not set",
+		`secret_file("no")`:                  "read no: no such file or directory",
+		`secret_file("a b")`:                 "hold neither spaces nor plus signs",
+		`secret_file(secret("TOKEN"))`:       "its path and its version may not be secret",
+		`secret_file("token", secret("NO"))`: "the environment variable NO is not set",
+		`secret_file("token", "1", "2")`:     "want a path and perhaps a version",
+		`file(secret_file("token"))`:         "",
+		`secret_file("/dev/null")`:           "it is no regular file",
+	} {
+		e := write(t, base(`step "password" "p" {
+  user     = "root"
+  password = `+expression+`
+}`))
+		peer.Must(t, os.WriteFile(filepath.Join(e.dir, "token"), []byte("hunter2-token"), 0o600))
+		e.options.LookupEnv = func(name string) (string, bool) { return "hunter2", name != "NO" }
+		_, err := e.load(t)
+		if err == nil || !strings.Contains(text(t, err), want) || strings.Contains(text(t, err), "hunter2") {
+			t.Errorf("%s: %v", expression, err)
+		}
 	}
 }

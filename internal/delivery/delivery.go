@@ -4,23 +4,22 @@ package delivery
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"runtime"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"herdbook/internal/definition"
 	"herdbook/internal/digest"
 	"herdbook/internal/disk"
 	"herdbook/internal/event"
 	"herdbook/internal/inspection"
-	"herdbook/internal/repo"
-	"herdbook/internal/repo/publish"
-	"herdbook/internal/signed"
+	"herdbook/internal/machine"
+	"herdbook/internal/plan"
 	"herdbook/internal/store"
-	"herdbook/internal/target/docker"
 )
 
 // Deliverer delivers layers of a store.
@@ -28,6 +27,10 @@ type Deliverer struct {
 	Store *store.Store
 	Sink  event.Sink
 	Now   func() time.Time
+	// LookupEnv is the user's environment, which says how clouds and registries are entered; nil: none.
+	LookupEnv func(string) (string, bool)
+	// Accelerator is asked for a machine to measure an artefact in. Nil: it is not measured.
+	Accelerator func(context.Context) (machine.Accelerator, error)
 }
 
 // Error is the failure of one delivery.
@@ -53,23 +56,48 @@ func (d *Deliverer) Publish(ctx context.Context, def *definition.Definition, ima
 	return errors.Join(errs...)
 }
 
-// Export makes the artefacts of an image's targets of a kind; of all if kind is "".
-func (d *Deliverer) Export(ctx context.Context, image definition.Image, kind string, top digest.Digest) error {
-	var errs []error
-	for _, t := range image.Targets {
-		if kind != "" && t.Kind != kind {
+// Export makes the artefacts of the targets of those images whose layers are there, side by
+// side.
+func (d *Deliverer) Export(ctx context.Context, images []plan.Image, layers map[string]digest.Digest) error {
+	var work []func() error
+	for _, image := range images {
+		top, ok := layers[image.Name]
+		if !ok {
 			continue
 		}
-		errs = append(errs, d.step(image.Name, targetLabel(t), func(sink event.Sink) (bool, string, error) {
-			return d.docker(ctx, image.Name, *t.Docker, top, sink)
-		}))
+		for _, t := range image.Targets {
+			work = append(work, func() error {
+				return d.step(image.Name, targetLabel(t), func(sink event.Sink) (bool, string, error) {
+					return d.export(ctx, t, top, sink)
+				})
+			})
+		}
 	}
+	return sideBySide(ctx, work)
+}
+
+// sideBySide does the work, a piece for each processor at once, and joins what failed.
+func sideBySide(ctx context.Context, work []func() error) error {
+	errs := make([]error, len(work))
+	slots := semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
+	var all sync.WaitGroup
+	for i, do := range work {
+		all.Go(func() {
+			if err := slots.Acquire(ctx, 1); err != nil {
+				errs[i] = context.Cause(ctx)
+				return
+			}
+			defer slots.Release(1)
+			errs[i] = do()
+		})
+	}
+	all.Wait()
 	return errors.Join(errs...)
 }
 
 func publishLabel(p definition.Publish) string { return fmt.Sprintf("publish %q", p.Repository) }
 
-func targetLabel(t definition.Target) string { return fmt.Sprintf("target %q", t.Kind) }
+func targetLabel(t definition.Target) string { return fmt.Sprintf("target %q", t.Name()) }
 
 // Announce reports every delivery of an image as queued.
 func Announce(image definition.Image, sink event.Sink) { each(image, event.StepQueued, sink) }
@@ -120,47 +148,6 @@ func repository(def *definition.Definition, name string) definition.Repository {
 	return definition.Repository{Name: name}
 }
 
-func (d *Deliverer) publish(ctx context.Context, r definition.Repository, p definition.Publish, top digest.Digest, sink event.Sink) (bool, string, error) {
-	to := publish.Repository{Dir: r.Path, Now: d.Now()}
-	if !r.Unsigned {
-		signer, err := signed.NewSigner([]byte(r.SigningKey.Value), d.Now())
-		if err != nil {
-			return false, "", err
-		}
-		to.Signer = signer
-	}
-	entry, err := d.entry(p.Name, top)
-	if err != nil {
-		return false, "", err
-	}
-	entry, fresh, err := to.Publish(ctx, publish.Image{Disk: d.Store.DiskPath(top), Entry: entry}, sink)
-	return fresh, fmt.Sprintf("%s/%s (revision %d)", r.Path, entry.File, entry.Revision), err
-}
-
-// architectures are virt-builder's names for Debian's.
-var architectures = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
-
-// entry describes a layer for an index.
-func (d *Deliverer) entry(name string, top digest.Digest) (repo.Entry, error) {
-	image, system, err := d.open(top)
-	if err != nil {
-		return repo.Entry{}, err
-	}
-	defer image.Close()
-	notes, err := d.notes(top)
-	if err != nil {
-		return repo.Entry{}, err
-	}
-	e := repo.Entry{
-		ID: name, Name: system.Release.PrettyName, OSInfo: system.Release.ID + system.Release.VersionID,
-		Arch: architectures[system.Architecture], Size: image.Size(), Notes: notes, Layer: string(top),
-	}
-	if n := system.RootPartition(); n > 0 {
-		e.Expand = fmt.Sprintf("/dev/sda%d", n)
-	}
-	return e, nil
-}
-
 func (d *Deliverer) open(top digest.Digest) (*disk.Image, *inspection.System, error) {
 	image, err := disk.Open(d.Store.DiskPath(top), disk.QCOW2)
 	if err != nil {
@@ -171,59 +158,4 @@ func (d *Deliverer) open(top digest.Digest) (*disk.Image, *inspection.System, er
 		return nil, nil, errors.Join(err, image.Close())
 	}
 	return image, system, nil
-}
-
-// notes tell an image's pedigree: the steps that made it, oldest first.
-func (d *Deliverer) notes(top digest.Digest) (string, error) {
-	chain, err := d.Store.Chain(top)
-	if err != nil {
-		return "", err
-	}
-	lines := []string{"Made by herdbook:"}
-	for _, l := range chain {
-		lines = append(lines, fmt.Sprintf("%s: %s (layer %s)", l.Image, l.Step, l.Digest.Short()))
-	}
-	return strings.Join(lines, "\n"), nil
-}
-
-func (d *Deliverer) docker(ctx context.Context, name string, t definition.Docker, top digest.Digest, sink event.Sink) (bool, string, error) {
-	chain, err := d.Store.Chain(top)
-	if err != nil {
-		return false, "", err
-	}
-	source, err := json.Marshal([]any{"docker 1", top, t.Tags, t.Command})
-	if err != nil {
-		return false, "", err
-	}
-	e := docker.Export{
-		Dir: t.Output, Name: name, Tags: t.Tags, Command: t.Command, Labels: labels(name, chain),
-		Created: chain[len(chain)-1].Created, Source: string(digest.Of(source)),
-	}
-	made := strings.Join(t.Tags, ", ") + " in " + e.ArchivePath()
-	if e.UpToDate() {
-		return false, made, nil
-	}
-	image, system, err := d.open(top)
-	if err != nil {
-		return false, "", err
-	}
-	defer image.Close()
-	e.System = system
-	_, err = e.Write(ctx, sink)
-	return true, made, err
-}
-
-// labels are an image's pedigree in the form of OCI annotations.
-func labels(name string, chain []store.Layer) map[string]string {
-	var steps []string
-	for _, l := range chain {
-		steps = append(steps, fmt.Sprintf("%s: %s = %s", l.Image, l.Step, l.Digest))
-	}
-	top := chain[len(chain)-1]
-	return map[string]string{
-		"org.opencontainers.image.title":   name,
-		"org.opencontainers.image.created": top.Created.Format(time.RFC3339),
-		"org.herdbook.layer":               string(top.Digest),
-		"org.herdbook.pedigree":            strings.Join(steps, "\n"),
-	}
 }

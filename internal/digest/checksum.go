@@ -45,6 +45,14 @@ func (d Digest) Checksum() Checksum {
 	return Checksum("sha256:" + string(d))
 }
 
+// Digest is the checksum as a digest; "" if it is none of SHA-256.
+func (c Checksum) Digest() Digest {
+	if digits, ok := strings.CutPrefix(string(c), "sha256:"); ok {
+		return Digest(digits)
+	}
+	return ""
+}
+
 // FileName is a name for the content: the algorithm, a hyphen and the digits.
 func (c Checksum) FileName() string { return strings.Replace(string(c), ":", "-", 1) }
 
@@ -54,18 +62,46 @@ func (c Checksum) IsSHA256() bool { return strings.HasPrefix(string(c), "sha256:
 // Verify reads r to its end and returns an error that wraps ErrMismatch if it
 // held anything else than c says.
 func (c Checksum) Verify(r io.Reader) error {
-	algorithm, _, _ := strings.Cut(string(c), ":")
-	hashes := map[string]func() hash.Hash{"sha256": sha256.New, "sha512": sha512.New}
-	fresh := hashes[algorithm]
-	if fresh == nil {
-		return fmt.Errorf("verify content: %q is no checksum", c)
-	}
-	h := fresh()
-	if _, err := io.Copy(h, r); err != nil {
+	sum, err := c.Sum()
+	if err != nil {
 		return fmt.Errorf("verify content: %w", err)
 	}
-	if got := Checksum(algorithm + ":" + hex.EncodeToString(h.Sum(nil))); got != c {
-		return fmt.Errorf("%w: %s, want %s", ErrMismatch, got, c)
+	if _, err := io.Copy(sum, r); err != nil {
+		return fmt.Errorf("verify content: %w", err)
+	}
+	return sum.Verify()
+}
+
+// Sum returns what verifies content in passing.
+func (c Checksum) Sum() (*Sum, error) {
+	algorithm, _, _ := strings.Cut(string(c), ":")
+	switch algorithm {
+	case "sha256":
+		return &Sum{c, algorithm, sha256.New()}, nil
+	case "sha512":
+		return &Sum{c, algorithm, sha512.New()}, nil
+	}
+	return nil, fmt.Errorf("%q is no checksum", c)
+}
+
+// Sum is a writer that holds what is written against a checksum.
+type Sum struct {
+	want      Checksum
+	algorithm string
+	hash      hash.Hash
+}
+
+// Write implements io.Writer. It never fails.
+func (s *Sum) Write(p []byte) (int, error) { return s.hash.Write(p) }
+
+// Reset begins anew.
+func (s *Sum) Reset() { s.hash.Reset() }
+
+// Verify returns an error that wraps ErrMismatch if anything else was written than
+// the checksum says.
+func (s *Sum) Verify() error {
+	if got := Checksum(s.algorithm + ":" + hex.EncodeToString(s.hash.Sum(nil))); got != s.want {
+		return fmt.Errorf("%w: %s, want %s", ErrMismatch, got, s.want)
 	}
 	return nil
 }

@@ -209,11 +209,12 @@ func discardQCOW2(ctx context.Context, path string, ranges []Range) error {
 // qemuIO runs commands on a qcow2 image. With -q one that does what it shall says
 // nothing after the prompt; after one that fails qemu-io goes on.
 func qemuIO(ctx context.Context, path string, commands *bytes.Buffer) error {
-	out, err := runQEMU(ctx, "qemu-io", commands, "-f", string(QCOW2), "-d", "unmap", path)
+	var out bytes.Buffer
+	err := runQEMU(ctx, "qemu-io", commands, &out, "-f", string(QCOW2), "-d", "unmap", path)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	said := strings.TrimSpace(strings.ReplaceAll(string(out), "qemu-io> ", ""))
+	said := strings.TrimSpace(strings.ReplaceAll(out.String(), "qemu-io> ", ""))
 	if err != nil || said != "" {
 		return errors.Join(err, fmt.Errorf("qemu-io said %.200q", said))
 	}

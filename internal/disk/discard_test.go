@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -403,5 +404,37 @@ func TestResize(t *testing.T) {
 	}
 	if err := Resize(t.Context(), base, VDI, 40*mib); err == nil {
 		t.Error("a vdi was resized")
+	}
+}
+
+// Of an overlay only that is its own which was written to it.
+func TestOwn(t *testing.T) {
+	peer.NeedTool(t, "qemu-img", "qemu-io")
+	dir := t.TempDir()
+	base, top := filepath.Join(dir, "base.qcow2"), filepath.Join(dir, "top.qcow2")
+	peer.Must(t, Create(t.Context(), base, 16<<20))
+	peer.Run(t, "qemu-io", "-f", "qcow2", "-c", "write -P 1 0 8M", base)
+	peer.Must(t, CreateOverlay(t.Context(), top, "base.qcow2", QCOW2, 0))
+	peer.Run(t, "qemu-io", "-f", "qcow2", "-c", "write -P 2 1M 64k", "-c", "write -z 2M 64k", "-c", "write -P 3 9M 128k", top)
+	image, err := Open(top, QCOW2)
+	peer.Must(t, err)
+	got, err := Own(image, []Range{{0, 1<<20 + 4096}, {2 << 20, 1 << 20}, {9<<20 + 512, 7<<20 - 512}})
+	peer.Must(t, err)
+	want := []Range{{1 << 20, 4096}, {9<<20 + 512, 128<<10 - 512}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	peer.Must(t, errors.Join(image.Close(), Discard(t.Context(), top, QCOW2, got)))
+	// What was its own reads as zeros, and all else as before: what lies in the same
+	// cluster, too.
+	peer.Run(t, "qemu-io", "-f", "qcow2", "-c", "read -P 0 1M 4k", "-c", "read -P 2 1028k 60k", "-c", "read -P 1 2112k 64k", "-c", "read -P 3 9M 512",
+		"-c", "read -P 0 9437696 130560", "-c", "read -P 1 0 1M", top)
+	raw := filepath.Join(dir, "raw")
+	peer.Must(t, os.WriteFile(raw, make([]byte, 4096), 0o600))
+	image, err = Open(raw, Raw)
+	peer.Must(t, err)
+	defer image.Close()
+	if got, err = Own(image, want); err != nil || !slices.Equal(got, want) {
+		t.Errorf("of a raw image %v: %v", got, err)
 	}
 }

@@ -1,5 +1,5 @@
 // Package disk knows what a disk image is: raw, qcow2 with its chain of backing
-// files, VMDK, VHDX and VDI as an io.ReaderAt, partition tables and how they grow,
+// files, VMDK, VHDX and VDI as an io.ReaderAt, partition tables and how disks grow and are cut,
 // an empty FAT, and what qemu-img does with images. What lies on the partitions is
 // left to others.
 //

@@ -206,6 +206,36 @@ func TestFlatten(t *testing.T) {
 	}
 }
 
+// Many clusters, of which each takes another time to compress.
+func TestFlattenInOrderMakesEqualBytes(t *testing.T) {
+	peer.NeedTool(t, "qemu-img")
+	dir := t.TempDir()
+	raw := filepath.Join(dir, "raw")
+	content := make([]byte, 32<<20)
+	for i := range content {
+		if cluster := i >> 16; i&0xffff < cluster*128 {
+			content[i] = byte(i * cluster >> 7)
+		}
+	}
+	peer.Must(t, os.WriteFile(raw, content, 0o644))
+	var first []byte
+	for i := range 4 {
+		flat := filepath.Join(dir, fmt.Sprint("flat", i))
+		peer.Must(t, Flatten(t.Context(), raw, flat, FlattenOptions{SourceFormat: Raw, Compress: true, Zlib: true, Ordered: true}))
+		got, err := os.ReadFile(flat)
+		peer.Must(t, err)
+		if first == nil {
+			first = got
+		}
+		if !bytes.Equal(first, got) {
+			t.Errorf("the bytes of round %d are others", i)
+		}
+	}
+	if info := peer.Run(t, "qemu-img", "info", filepath.Join(dir, "flat0")); !strings.Contains(info, "compression type: zlib") {
+		t.Errorf("it is not compressed with zlib: %s", info)
+	}
+}
+
 func FuzzReadTable(f *testing.F) {
 	path, _ := gptDisk(f)
 	whole, err := os.ReadFile(path)

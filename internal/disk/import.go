@@ -19,7 +19,7 @@ func Import(ctx context.Context, src string, told Format, dst string) error {
 	if err != nil {
 		return fmt.Errorf("import disk image %s: %w", src, err)
 	}
-	if err := convert(ctx, from, dst, QCOW2); err != nil {
+	if err := convert(ctx, conversion{from: from, dst: dst, format: QCOW2}); err != nil {
 		return fmt.Errorf("import disk image %s as %s: %w", src, format, err)
 	}
 	return nil

@@ -219,3 +219,12 @@ func (q *qcow2) decompress(c, raw []byte) error {
 	_, err = io.ReadFull(d, c)
 	return err
 }
+
+// VirtualSize is that of the disk in a qcow2 chain, in bytes.
+func VirtualSize(path string) (int64, error) {
+	image, err := Open(path, QCOW2)
+	if err != nil {
+		return 0, err
+	}
+	return image.Size(), image.Close()
+}

@@ -19,31 +19,39 @@ var ErrNoQEMUImg = errors.New("qemu-img is not installed: apt-get install qemu-u
 
 // qemuImg runs qemu-img; it is killed when ctx ends.
 func qemuImg(ctx context.Context, args ...string) ([]byte, error) {
-	out, err := runQEMU(ctx, "qemu-img", nil, args...)
-	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrNoQEMUImg) {
-		return nil, fmt.Errorf("qemu-img %s: %w", args[0], err)
-	}
-	return out, err
+	var out bytes.Buffer
+	err := qemuImgTo(ctx, &out, args...)
+	return out.Bytes(), err
 }
 
-// runQEMU runs one of QEMU's tools, which gets input from in, and returns its output;
-// in an error stands what it said of that.
-func runQEMU(ctx context.Context, tool string, in io.Reader, args ...string) ([]byte, error) {
+// qemuImgTo is qemuImg with its output written to out.
+func qemuImgTo(ctx context.Context, out io.Writer, args ...string) error {
+	err := runQEMU(ctx, "qemu-img", nil, out, args...)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrNoQEMUImg) {
+		return fmt.Errorf("qemu-img %s: %w", args[0], err)
+	}
+	return err
+}
+
+// runQEMU runs one of QEMU's tools, which gets input from in and writes its output to
+// out; in an error stands what it said of that.
+func runQEMU(ctx context.Context, tool string, in io.Reader, out io.Writer, args ...string) error {
 	path, err := exec.LookPath(tool)
 	if err != nil {
-		return nil, ErrNoQEMUImg
+		return ErrNoQEMUImg
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"} // where secrets may be
 	cmd.WaitDelay = 5 * time.Second
-	var out, said bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &said
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, &said
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		return out.Bytes(), fmt.Errorf("%w: %s", err, strings.TrimSpace(said.String()))
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(said.String()))
 	}
-	return out.Bytes(), nil
+	return nil
 }
 
 // node names an image with its format in QEMU's JSON syntax, in which no
@@ -138,7 +146,13 @@ type FlattenOptions struct {
 	SourceFormat Format // default qcow2
 	Format       Format // default qcow2
 	Subformat    string // as Subformat returns it; "" for the format's usual one
-	Compress     bool   // with zstd, qcow2 only
+	Compress     bool   // qcow2 only; with zstd
+	Zlib         bool   // compressed with zlib, which QEMU before 5.1 can read, too
+	Ordered      bool   // equal bytes of equal content, at the cost of a second processor
+
+	// Progress gets what qemu-img says while it writes, again and again: the percentage
+	// that is done, as in "(12.34/100%)". Nil hears nothing.
+	Progress io.Writer
 }
 
 // Flatten copies what an image and all behind it hold into one file at dst,
@@ -157,13 +171,22 @@ func Flatten(ctx context.Context, src, dst string, o FlattenOptions) error {
 	var options []string
 	if o.Compress {
 		options = []string{"-c", "-o", "compression_type=zstd"}
+		if o.Zlib {
+			options[2] = "compression_type=zlib"
+		}
 	}
 	if o.Subformat != "" {
 		options = []string{"-o", "subformat=" + o.Subformat}
 	}
 	// Out of order is faster where clusters are compressed.
-	options = append(options, "-m", "16", "-W")
-	if err := convert(ctx, from, dst, o.Format, options...); err != nil {
+	options = append(options, "-m", "16")
+	if !o.Ordered {
+		options = append(options, "-W")
+	}
+	if o.Progress != nil {
+		options = append(options, "-p")
+	}
+	if err := convert(ctx, conversion{from, dst, o.Format, o.Progress}, options...); err != nil {
 		return fmt.Errorf("flatten %s: %w", src, err)
 	}
 	return nil
@@ -211,19 +234,27 @@ func Subformat(ctx context.Context, path string, format Format) (string, error) 
 	return said.Specific.Data.CreateType, nil
 }
 
-// convert writes what a node holds to a new file at dst, which appears whole or
-// not at all. Without -W the same disk makes the same bytes.
-func convert(ctx context.Context, from, dst string, format Format, options ...string) error {
-	to, err := filepath.Abs(dst)
+// conversion is what is written anew.
+type conversion struct {
+	from   string // a node
+	dst    string
+	format Format
+	said   io.Writer // gets qemu-img's output; nil for nobody
+}
+
+// convert writes what a node holds to a new file, which appears whole or not at all.
+// Without -W the same disk makes the same bytes.
+func convert(ctx context.Context, c conversion, options ...string) error {
+	to, err := filepath.Abs(c.dst)
 	if err != nil {
 		return err
 	}
 	to += ".tmp"
-	args := append([]string{"convert", "-q", "-O", string(format)}, options...)
-	if _, err := qemuImg(ctx, append(args, from, to)...); err != nil {
+	args := append([]string{"convert", "-O", string(c.format)}, options...)
+	if err := qemuImgTo(ctx, c.said, append(args, c.from, to)...); err != nil {
 		return errors.Join(err, removeIfThere(to))
 	}
-	if err := os.Rename(to, dst); err != nil {
+	if err := os.Rename(to, c.dst); err != nil {
 		return errors.Join(err, removeIfThere(to))
 	}
 	return nil

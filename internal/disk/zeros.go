@@ -38,6 +38,11 @@ func ReadsZero(image *Image, ranges []Range) error {
 	return nil
 }
 
+// Data calls f for all parts of an image that may have other bytes than zeros, in order.
+func Data(image *Image, f func(Range) error) error {
+	return maybeData(image.ReaderAt, Range{0, image.size}, f)
+}
+
 // maybeData calls f for all parts of a range that may have other bytes than zeros.
 func maybeData(r io.ReaderAt, in Range, f func(Range) error) error {
 	switch r := r.(type) {
@@ -95,4 +100,27 @@ func dataOfBlocks(b *blocks, in Range, f func(Range) error) error {
 		off += n
 	}
 	return nil
+}
+
+// Own returns the parts of the ranges that the image's own file has data for, and
+// not one of those behind it: what was written since the overlay was made.
+func Own(image *Image, ranges []Range) ([]Range, error) {
+	b, ok := image.ReaderAt.(*blocks)
+	if !ok { // a raw file stands on no other
+		return ranges, nil
+	}
+	var own []Range
+	for _, r := range ranges {
+		for off, end := r.Start, r.Start+r.Size; off < end; {
+			from, n, err := b.run(off, end-off)
+			if err != nil {
+				return nil, fmt.Errorf("find what an overlay has: %w", err)
+			}
+			if from.kind == blockData || from.kind == blockPacked {
+				own = append(own, Range{off, n})
+			}
+			off += n
+		}
+	}
+	return own, nil
 }

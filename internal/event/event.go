@@ -22,6 +22,8 @@ const (
 	Progress     Kind = "progress" // Done of Total bytes, or Percent
 	Notice       Kind = "notice"   // Text is for the user: a choice made and why
 	ArtefactMade Kind = "artefact" // Text is the path or name of something delivered
+	Checking     Kind = "checking" // a booted machine is asked the test Done, from 0
+	Checked      Kind = "checked"  // it has answered the test Done by Verdict
 )
 
 // The streams that a Log event can come from.
@@ -31,6 +33,8 @@ const (
 	Stderr  = "stderr"  // a command's standard error
 	Agent   = "agent"   // the agent's own words
 	System  = "system"  // the log that an installer keeps of itself
+	Host    = "host"    // what a program of the user's said on the host
+	Kernel  = "kernel"  // what the guest's kernel told when it was asked
 )
 
 // Event is one thing that happened. Only Kind is always set.
@@ -46,6 +50,7 @@ type Event struct {
 	Percent int           `json:"percent,omitempty"`
 	Layer   string        `json:"layer,omitempty"` // digest of a layer
 	Elapsed time.Duration `json:"elapsed,omitempty"`
+	Verdict *Verdict      `json:"verdict,omitempty"` // of a test that has ended
 }
 
 // Sink receives events. It may be called from several goroutines at once and

@@ -15,6 +15,11 @@ GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
 GRUB_DISABLE_OS_PROBER=true
 `
 
+// linkRoot names the root's device by its UUID, as udev would: update-grub writes the UUID
+// on the kernel line only if it finds it so, and else a name such as /dev/vda3, which the
+// root has on no other bus.
+const linkRoot = `mkdir -p /dev/disk/by-uuid && ln -sf "$(grub-probe --target=device /)" "/dev/disk/by-uuid/$(grub-probe --target=fs_uuid /)"`
+
 // bootloader installs GRUB for BIOS and for UEFI. The UEFI loader goes to the
 // removable path, which every firmware tries, as a clone has an NVRAM of its own.
 func (g *Guest) bootloader(ctx context.Context) error {
@@ -27,6 +32,7 @@ func (g *Guest) bootloader(ctx context.Context) error {
 	for _, args := range [][]string{
 		{"grub-install", "--target=i386-pc", "--no-floppy", g.Device},
 		{"grub-install", "--target=x86_64-efi", "--efi-directory=/boot/efi", "--removable", "--no-nvram", "--no-floppy"},
+		{"/bin/sh", "-c", linkRoot},
 		{"update-grub"},
 	} {
 		if err := g.must(ctx, args...); err != nil {

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,9 +23,13 @@ import (
 
 // Chroot runs commands in the root by chroot(2).
 type Chroot struct {
-	Dir    string
-	Redact []string // values to be blotted out of all output
-	Sink   event.Sink
+	Dir         string
+	Environment []string // of every command, beyond the usual one
+	Redact      []string // values to be blotted out of all output
+	Sink        event.Sink
+	// Daemons live on when the command that has started them ends, and what they say is
+	// still reported. Without it all processes of a command end with it.
+	Daemons bool
 }
 
 var _ Runner = (*Chroot)(nil)
@@ -32,7 +40,7 @@ var environment = []string{
 	"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh", "TERM=dumb", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
 }
 
-// Run implements Runner. All processes of the command end with it or with ctx.
+// Run implements Runner. All processes of the command end with ctx.
 func (c *Chroot) Run(ctx context.Context, command Command) (int, error) {
 	cmd := exec.CommandContext(ctx, command.Args[0], command.Args[1:]...)
 	path, err := c.lookPath(command.Args[0])
@@ -41,21 +49,18 @@ func (c *Chroot) Run(ctx context.Context, command Command) (int, error) {
 	}
 	cmd.Path, cmd.Err = path, nil
 	cmd.Dir = "/"
-	cmd.Env = append(append([]string{}, environment...), command.Environment...)
+	cmd.Env = slices.Concat(environment, c.Environment, command.Environment)
 	cmd.Stdin = strings.NewReader(command.Stdin)
 	out, errs := c.lines(event.Stdout), c.lines(event.Stderr)
 	errs.swallow = command.Swallow
-	cmd.Stdout, cmd.Stderr = out, errs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.Dir, Setsid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	err = cmd.Run()
-	if cmd.Process != nil {
-		// What it left behind; most often there is nothing.
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	if c.Daemons {
+		err = runWithDaemons(cmd, out, errs)
+	} else {
+		err = runAlone(cmd, out, errs)
 	}
-	out.end()
-	errs.end()
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
@@ -71,6 +76,65 @@ func (c *Chroot) Run(ctx context.Context, command Command) (int, error) {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// runAlone runs a command and ends what it leaves behind.
+func runAlone(cmd *exec.Cmd, out, errs *lineWriter) error {
+	cmd.Stdout, cmd.Stderr = out, errs
+	err := cmd.Run()
+	if cmd.Process != nil {
+		// Most often there is nothing.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+	out.end()
+	errs.end()
+	return err
+}
+
+// lastWords is how long the output of a command is waited for after its end, if
+// something that it left behind holds it open.
+const lastWords = time.Second
+
+// runWithDaemons runs a command and leaves alone what it leaves behind.
+func runWithDaemons(cmd *exec.Cmd, out, errs *lineWriter) error {
+	var reading sync.WaitGroup
+	var writers []*os.File
+	for _, stream := range []struct {
+		writer *lineWriter
+		to     *io.Writer
+	}{{out, &cmd.Stdout}, {errs, &cmd.Stderr}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return errors.Join(err, closeAll(writers))
+		}
+		writers, *stream.to = append(writers, w), w
+		reading.Go(func() {
+			_, _ = io.Copy(stream.writer, r) // up to its end, or the machine's
+			stream.writer.end()
+			r.Close()
+		})
+	}
+	err := errors.Join(cmd.Run(), closeAll(writers))
+	said := make(chan struct{})
+	go func() {
+		reading.Wait()
+		close(said)
+	}()
+	select {
+	case <-said:
+	case <-time.After(lastWords):
+		out.end()
+		errs.end()
+	}
+	return err
+}
+
+func closeAll(files []*os.File) error {
+	var errs []error
+	for _, f := range files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // lookPath finds a program in the guest's own directories.
@@ -154,7 +218,7 @@ func Prepare(r *Root, nameserver string) (restore func() error, err error) {
 	}
 	replaced := map[string]string{}
 	if st, err := r.Stat("/usr/sbin"); err == nil && isDir(st) {
-		replaced[policyPath] = "#!/bin/sh\nexit 101\n"
+		replaced[policyPath] = noServices
 	}
 	if nameserver != "" {
 		replaced[resolvPath] = "nameserver " + nameserver + "\n"
@@ -167,6 +231,18 @@ func Prepare(r *Root, nameserver string) (restore func() error, err error) {
 		undo = append(undo, back)
 	}
 	return restore, nil
+}
+
+// noServices is a policy-rc.d that lets no service start (invoke-rc.d(8)).
+const noServices = "#!/bin/sh\nexit 101\n"
+
+// ForbidServices keeps packages from starting services, where they ask whether they
+// may. The function that it returns allows it again and must be called.
+func (r *Root) ForbidServices() (allow func() error, err error) {
+	if !r.IsDir(path.Dir(policyPath)) {
+		return func() error { return nil }, nil
+	}
+	return r.replace(policyPath, noServices)
 }
 
 // replace puts a file in place of whatever is there, even a link.

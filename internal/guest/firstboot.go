@@ -156,7 +156,7 @@ func (g *Guest) firstbootText(o *op.Firstboot) (string, error) {
 	case o.Script != "":
 		return strings.TrimSuffix(o.Script, "\n") + "\n", nil
 	}
-	m, err := g.manager()
+	_, m, err := g.manager()
 	if err != nil {
 		return "", err
 	}

@@ -18,6 +18,7 @@ type Guest struct {
 	FilesSize int64
 	Device    string // the disk that the root is on, such as /dev/vda
 	AgentPath string // the agent's own program, outside the guest
+	Temporary string // a directory of the guest that is on no disk; "" for /tmp, as Prepare mounts it
 	Sink      event.Sink
 }
 
@@ -60,6 +61,8 @@ func Apply(ctx context.Context, g *Guest, o op.Operation) error {
 		return g.packages(ctx, o)
 	case *op.Run:
 		return g.run(ctx, o)
+	case *op.Boot: // by the agent of the booted system
+		return g.run(ctx, &op.Run{Script: o.Script, Environment: o.Environment})
 	case *op.File:
 		return g.file(o)
 	case *op.Copy:
@@ -87,7 +90,7 @@ func Apply(ctx context.Context, g *Guest, o op.Operation) error {
 	case *op.Bootloader:
 		return g.bootloader(ctx)
 	case *op.Agent:
-		return g.agent()
+		return g.agent(o)
 	}
 	return g.applyToFiles(o)
 }

@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"herdbook/internal/op"
@@ -16,6 +17,8 @@ type lineWriter struct {
 	c       *Chroot
 	stream  string
 	swallow func(line string) (rest string, whole bool)
+
+	mu      sync.Mutex // daemons write behind the end
 	partial []byte
 }
 
@@ -23,6 +26,8 @@ func (c *Chroot) lines(stream string) *lineWriter { return &lineWriter{c: c, str
 
 // Write implements io.Writer.
 func (l *lineWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	n := len(p)
 	for len(p) > 0 {
 		i := bytes.IndexByte(p, '\n')
@@ -77,6 +82,8 @@ func (l *lineWriter) report() {
 
 // end reports a last line without its end.
 func (l *lineWriter) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if len(l.partial) > 0 {
 		l.report()
 	}

@@ -151,3 +151,16 @@ func (urpmi) install(names []string) []Command {
 func (urpmi) remove(names []string) []Command {
 	return []Command{with(names, "urpme", "--auto")}
 }
+
+// rpmHas asks rpm for a package, or for another that takes its place.
+func rpmHas(name string) Command {
+	return Command{Args: []string{"rpm", "--query", "--quiet", "--whatprovides", name}}
+}
+
+func (dnf) has(name string) Command    { return rpmHas(name) }
+func (yum) has(name string) Command    { return rpmHas(name) }
+func (zypper) has(name string) Command { return rpmHas(name) }
+func (urpmi) has(name string) Command  { return rpmHas(name) }
+func (pacman) has(name string) Command { return with([]string{name}, "pacman", "-Qq", "--") }
+func (apk) has(name string) Command    { return with([]string{name}, "apk", "info", "-e") }
+func (xbps) has(name string) Command   { return with([]string{name}, "xbps-query", "--") }

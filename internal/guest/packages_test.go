@@ -57,6 +57,19 @@ func TestPackagesNeedsAManager(t *testing.T) {
 	g.refuse(t, &op.Packages{Update: true}, "no package manager that herdbook knows")
 }
 
+// A target's package that is there costs nothing, and no network.
+func TestPackagesInstallsWhatIsMissing(t *testing.T) {
+	g := newGuest(t)
+	g.commands(t, "missing-none", &op.Packages{Install: []string{"curl", "nginx"}, Missing: true})
+	g.Runner = &recorder{failing: "nginx", fail: 1}
+	err := Apply(t.Context(), g.Guest, &op.Packages{Install: []string{"curl", "nginx"}, Missing: true})
+	commands := g.Runner.(*recorder).commands
+	if last := commands[len(commands)-1].Args; err == nil || len(commands) != 4 || last[len(last)-1] != "nginx" || last[len(last)-2] != "--" {
+		t.Errorf("error %v after %v", err, commands)
+	}
+	g.commands(t, "of-this-manager", &op.Packages{Install: []string{"nfs-utils"}, Elsewhere: map[string]string{"apt": "nfs-common rsync"}})
+}
+
 // Every manager asks nothing, and gets a list of the repositories first.
 func TestPackagesRunsEveryManager(t *testing.T) {
 	for _, m := range managers {
@@ -70,6 +83,7 @@ func TestPackagesRunsEveryManager(t *testing.T) {
 				}
 			}
 			g.commands(t, "with-"+m.name, &op.Packages{Install: []string{"curl", "nginx"}, Remove: []string{"nano"}, Update: true})
+			g.commands(t, "has-"+m.name, &op.Packages{Install: []string{"curl"}, Missing: true})
 		})
 	}
 }
@@ -78,7 +92,7 @@ func TestPackagesRunsEveryManager(t *testing.T) {
 func TestPackagesPrefersTheSystemsManager(t *testing.T) {
 	g := newGuest(t, node{path: "/usr/bin/dnf", mode: 0o755}, node{path: "/usr/bin/yum", link: "dnf"})
 	peer.Must(t, os.Remove(filepath.Join(g.dir, "var/lib/dpkg/status")))
-	if m, err := g.manager(); err != nil || m != (dnf{"dnf"}) {
+	if _, m, err := g.manager(); err != nil || m != (dnf{"dnf"}) {
 		t.Errorf("%#v, %v", m, err)
 	}
 }

@@ -9,29 +9,30 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"herdbook/internal/op"
 )
 
-// The script and what belongs to it lie on the /tmp of the commands, a tmpfs
-// that nothing of the image ever sees.
+// The script and what belongs to it lie where nothing of the image ever sees them.
 const (
-	scriptPath = "/tmp/herdbook-script"
-	linePath   = "/tmp/herdbook-line"
-	trapPath   = "/tmp/herdbook-trap"
+	scriptName = "herdbook-script"
+	lineName   = "herdbook-line"
+	trapName   = "herdbook-trap"
 )
 
-// bashTrap makes bash end at the first failing line and say which it was; a line
-// that may fail, after set +e, is none. It is read through BASH_ENV, which the
-// script's own children must not inherit.
+// bashTrap makes bash end at the first failing line and write down, at a path, which
+// it was; a line that may fail, after set +e, is none. It is read through BASH_ENV,
+// which the script's own children must not inherit.
 const bashTrap = `unset BASH_ENV
 set -eE
-trap 'case $- in *e*) echo "$LINENO" >` + linePath + `;; esac' ERR
+trap 'case $- in *e*) echo "$LINENO" >%s;; esac' ERR
 `
 
 // run executes a script by its own shebang, without one by /bin/sh. Shells end
 // at the first failing line, and the error names it.
 func (g *Guest) run(ctx context.Context, o *op.Run) error {
+	scriptPath, linePath, trapPath := g.temporary(scriptName), g.temporary(lineName), g.temporary(trapName)
 	// With its last line whole, or what a shell repeats of it would run into
 	// the output behind it.
 	if err := g.writeTemporary(scriptPath, strings.TrimSuffix(o.Script, "\n")+"\n"); err != nil {
@@ -47,7 +48,7 @@ func (g *Guest) run(ctx context.Context, o *op.Run) error {
 	read := &readLines{script: lines}
 	switch path.Base(interpreter[0]) {
 	case "bash":
-		if err := g.writeTemporary(trapPath, bashTrap); err != nil {
+		if err := g.writeTemporary(trapPath, fmt.Sprintf(bashTrap, linePath)); err != nil {
 			return err
 		}
 		defer g.Root.RemoveAll(trapPath)
@@ -70,12 +71,12 @@ func (g *Guest) run(ctx context.Context, o *op.Run) error {
 	if status == 0 {
 		return nil
 	}
-	return &Error{status, errors.New(g.explain(lines, read.count, status))}
+	return &Error{status, errors.New(g.explain(lines, int(read.count.Load()), status))}
 }
 
 // explain says where a script ended.
 func (g *Guest) explain(lines []string, line, status int) string {
-	if text, err := g.Root.ReadFile(linePath); err == nil {
+	if text, err := g.Root.ReadFile(g.temporary(lineName)); err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
 			line = n
 		}
@@ -84,6 +85,14 @@ func (g *Guest) explain(lines []string, line, status int) string {
 		return fmt.Sprintf("the script ended with status %d", status)
 	}
 	return fmt.Sprintf("the script ended with status %d at line %d: %s", status, line, strings.TrimSpace(lines[line-1]))
+}
+
+// temporary is a path on a tmpfs. A directory of ours needs no name of ours in it.
+func (g *Guest) temporary(name string) string {
+	if g.Temporary == "" {
+		return path.Join("/tmp", name)
+	}
+	return path.Join(g.Temporary, strings.TrimPrefix(name, "herdbook-"))
 }
 
 func (g *Guest) writeTemporary(name, content string) error {
@@ -116,20 +125,21 @@ func shebang(first string) []string {
 // error, and counts them.
 type readLines struct {
 	script []string
-	count  int
+	count  atomic.Int64 // a daemon may hold the stream open behind the script's end
 }
 
 // swallow is for Command. What a program left without a line's end stands
 // before what the shell repeats; before a blank line that cannot be told.
 func (r *readLines) swallow(line string) (rest string, whole bool) {
-	if r.count == len(r.script) {
+	count := int(r.count.Load())
+	if count == len(r.script) {
 		return line, false
 	}
-	next := strings.TrimRight(r.script[r.count], "\r")
+	next := strings.TrimRight(r.script[count], "\r")
 	rest, ok := strings.CutSuffix(line, next)
 	if !ok || rest != "" && strings.TrimSpace(next) == "" {
 		return line, false
 	}
-	r.count++
+	r.count.Add(1)
 	return rest, rest == ""
 }

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"herdbook/internal/event"
 	"herdbook/internal/op"
@@ -274,4 +277,91 @@ func TestRunGivesACleanEnvironment(t *testing.T) {
 		Environment: map[string]op.Secret{"B": {Value: "2"}, "A": {Value: "1"}, "LANG": {Value: "de_DE.UTF-8"}},
 	}))
 	peer.Golden(t, "run/environment.golden", []byte(strings.Join(g.lines(event.Stdout), "\n")+"\n"))
+}
+
+// Every exit status that a script can have is told, as is a signal that killed it.
+func TestRunTellsTheStatus(t *testing.T) {
+	// What the tests are run by may ignore it, as nohup does, and so would the scripts.
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, unix.SIGHUP)
+	defer signal.Stop(hangUp)
+	g := newGuest(t)
+	g.chroot(t, nil, "dash", "perl")
+	for status := range 256 {
+		s := script{text: fmt.Sprintf("exit %d", status), status: status}
+		if status > 0 {
+			s.err = fmt.Sprintf("the script ended with status %d at line 1: exit %d", status, status)
+		}
+		s.check(t, g, nil)
+	}
+	for _, signal := range []int{1, 6, 9, 11, 15} {
+		status := 128 + signal
+		script{text: fmt.Sprintf("#!/usr/bin/perl\nkill %d, $$; sleep", signal), status: status, err: fmt.Sprintf("the script ended with status %d", status)}.check(t, g, nil)
+	}
+}
+
+// A script of a megabyte, and ten of output.
+func TestRunOfALot(t *testing.T) {
+	g := newGuest(t)
+	g.chroot(t, []string{"hunter2"}, "dash", "perl")
+	comment := strings.Repeat("# "+strings.Repeat("x", 61)+"\n", 16<<10)
+	const last = "perl -e 'print -s shift' \"$0\"\n"
+	script{text: comment + last, stdout: []string{fmt.Sprint(len(comment) + len(last))}}.check(t, g, nil)
+	script{text: comment + "false", status: 1, err: "the script ended with status 1 at line 16385: false"}.check(t, g, nil)
+	g.events = nil
+	peer.Must(t, Apply(t.Context(), g.Guest, &op.Run{Script: "#!/usr/bin/perl\nprint 'x' x 99, \"\\n\" for 1 .. 100_000; print \"\\xff\" x 1e6"}))
+	lines := g.lines(event.Stdout)
+	if len(lines) < 100_001 || lines[99_999] != strings.Repeat("x", 99) {
+		t.Errorf("%d lines arrived", len(lines))
+	}
+}
+
+// With CRLF the interpreter's name ends with a carriage return, for the kernel too; here
+// it is found all the same.
+func TestRunWithCarriageReturns(t *testing.T) {
+	g := newGuest(t)
+	g.chroot(t, nil, "dash", "perl")
+	script{text: "#!/usr/bin/perl\r\nprint \"fine\\n\";\r\n", stdout: []string{"fine"}}.check(t, g, nil)
+}
+
+// In the booted system what a script leaves behind lives on, and is heard; the step ends.
+func TestDaemonsLiveOn(t *testing.T) {
+	g := newGuest(t)
+	g.chroot(t, nil, "dash", "cat", "mkfifo")
+	heard := make(chan string, 10)
+	g.Runner = &Chroot{Dir: g.dir, Redact: []string{"hunter2"}, Daemons: true, Sink: func(e event.Event) { heard <- e.Stream + " " + e.Text }}
+	peer.Must(t, Apply(t.Context(), g.Guest, &op.Run{Script: "mkfifo /tmp/go\n(cat /tmp/go; echo hunter2; echo bad >&2; cat /tmp/go) &\nprintf done"}))
+	for _, step := range []struct {
+		tell string
+		want []string
+	}{{"", []string{"stdout done"}}, {"one\n", []string{"stdout one", "stdout ***", "stderr bad"}}, {"two\n", []string{"stdout two"}}} {
+		if step.tell != "" {
+			peer.Must(t, os.WriteFile(filepath.Join(g.dir, "tmp/go"), []byte(step.tell), 0))
+		}
+		var got []string
+		for range step.want {
+			got = append(got, <-heard)
+		}
+		slices.Sort(got)
+		slices.Sort(step.want)
+		if !slices.Equal(got, step.want) {
+			t.Errorf("%q, want %q", got, step.want)
+		}
+	}
+}
+
+// A step that takes too long ends with all that it started as its own.
+func TestDaemonsEndWithTheTime(t *testing.T) {
+	g := newGuest(t)
+	g.chroot(t, nil, "dash", "cat", "mkfifo")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	g.Runner = &Chroot{Dir: g.dir, Daemons: true, Sink: func(event.Event) { cancel(errors.New("too long")) }}
+	err := Apply(ctx, g.Guest, &op.Run{Script: "mkfifo /tmp/go\ncat /tmp/go &\necho begun\ncat /tmp/go"})
+	if err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("it ended with %v", err)
+	}
+	if f, err := os.OpenFile(filepath.Join(g.dir, "tmp/go"), os.O_WRONLY|unix.O_NONBLOCK, 0); err == nil { // nobody reads
+		f.Close()
+		t.Error("something of it lives on")
+	}
 }

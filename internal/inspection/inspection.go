@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -244,16 +245,43 @@ func architecture(tree fs.FS) string {
 		if err := errors.Join(err, opened.Close()); err != nil || !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
 			continue
 		}
-		switch elf.Machine(uint16(head[18]) | uint16(head[19])<<8) {
-		case elf.EM_X86_64:
-			return "amd64"
-		case elf.EM_AARCH64:
-			return "arm64"
-		case elf.EM_386:
-			return "i386"
-		case elf.EM_RISCV:
-			return "riscv64"
+		if name := machine(head); name != "" {
+			return name
 		}
+	}
+	return ""
+}
+
+// armHardFloat marks programs for armhf (the ABI's EF_ARM_ABI_FLOAT_HARD).
+const armHardFloat = 0x400
+
+// machine tells from an ELF header, as Debian names it.
+func machine(head []byte) string {
+	var order binary.ByteOrder = binary.LittleEndian
+	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
+	}
+	wide := elf.Class(head[elf.EI_CLASS]) == elf.ELFCLASS64
+	little := order == binary.LittleEndian
+	switch m := elf.Machine(order.Uint16(head[18:])); {
+	case m == elf.EM_X86_64:
+		return "amd64"
+	case m == elf.EM_AARCH64:
+		return "arm64"
+	case m == elf.EM_386:
+		return "i386"
+	case m == elf.EM_RISCV && wide:
+		return "riscv64"
+	case m == elf.EM_S390 && wide:
+		return "s390x"
+	case m == elf.EM_PPC64 && little:
+		return "ppc64el"
+	case m == elf.EM_PPC64:
+		return "ppc64"
+	case m == elf.EM_ARM && order.Uint32(head[36:])&armHardFloat != 0:
+		return "armhf"
+	case m == elf.EM_ARM:
+		return "armel"
 	}
 	return ""
 }

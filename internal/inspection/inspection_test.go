@@ -391,7 +391,7 @@ func TestASystemWithoutKernels(t *testing.T) {
 }
 
 func TestArchitecture(t *testing.T) {
-	for machine, want := range map[uint16]string{0x3e: "amd64", 0xb7: "arm64", 3: "i386", 0xf3: "riscv64", 0x16: ""} {
+	for machine, want := range map[uint16]string{0x3e: "amd64", 0xb7: "arm64", 3: "i386", 0xf3: "riscv64", 0x16: "s390x", 0x2b: ""} {
 		if got := architecture(fstest.MapFS{"bin/sh": {Data: []byte(program(machine))}}); got != want {
 			t.Errorf("machine %#x: %q, want %q", machine, got, want)
 		}

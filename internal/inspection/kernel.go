@@ -98,3 +98,14 @@ func cutWhile(s string, digits bool) (run, rest string) {
 	}
 	return s[:i], s[i:]
 }
+
+// ErrNoKernel says that a system has no kernel that it could be started with.
+var ErrNoKernel = errors.New("it has no kernel with modules in /boot and /lib/modules")
+
+// Newest is the newest kernel.
+func (s *System) Newest() (Kernel, error) {
+	if len(s.Kernels) == 0 {
+		return Kernel{}, ErrNoKernel
+	}
+	return s.Kernels[0], nil
+}

@@ -15,7 +15,13 @@ const (
 	portFD
 	consoleFD
 	memoryFD
+	networkFD
+	terminalFD
+	tunnelFD
 )
+
+// portID is QEMU's name for the agent's port.
+const portID = "port0"
 
 // memoryPath is where QEMU finds the file in memory.
 var memoryPath = "/proc/self/fd/" + strconv.Itoa(memoryFD)
@@ -27,7 +33,8 @@ const sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 // Args is the command line of a machine, without the program's name. It is a
 // pure function. The descriptors 3, 4 and 5 are the sockets of QMP, of the
 // agent's port and of the console; 6 is a file in memory: the initrd with its
-// overlay, or the firmware's variables where s.FirmwareVars is empty.
+// overlay, or the firmware's variables where s.FirmwareVars is empty; 7, 8 and 9
+// are the sockets of the network, of the terminal and of the tunnel.
 //
 // QEMU's key=value form is used throughout, not JSON: JSON cannot carry a file
 // name that is not UTF-8.
@@ -51,9 +58,7 @@ func Args(s Spec) []string {
 		"-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0",
 	)
 	args = append(args, port(s)...)
-	if s.Screen {
-		args = append(args, "-device", "VGA,romfile=")
-	}
+	args = append(args, screen(s)...)
 	if slices.ContainsFunc(s.Disks, func(d Disk) bool { return d.CDROM }) {
 		args = append(args, "-device", "virtio-scsi-pci,id=scsi0")
 	}
@@ -64,23 +69,35 @@ func Args(s Spec) []string {
 	if s.UUID != "" {
 		args = append(args, "-uuid", s.UUID)
 	}
+	if s.incoming {
+		args = append(args, "-incoming", "defer")
+	}
 	return append(args, network(s)...)
+}
+
+// screen is a graphics card. Firmware and what it starts show something by the card's ROM
+// only; a kernel that is started outright has a driver.
+func screen(s Spec) []string {
+	switch {
+	case !s.Screen:
+		return nil
+	case s.Kernel == "":
+		return []string{"-device", "VGA"}
+	}
+	return []string{"-device", "VGA,romfile="}
 }
 
 func network(s Spec) []string {
 	args := []string{"-nic", "none"}
-	if !s.Network {
+	if s.Network == nil {
 		return args
 	}
 	// Without its ROM the firmware does not try to boot from the network.
-	netdev, device := "user,id=net0", "virtio-net-pci,netdev=net0,romfile="
-	if s.Alone {
-		netdev += ",restrict=on"
-	}
+	device := "virtio-net-pci,netdev=net0,romfile="
 	if s.MAC != "" {
 		device += ",mac=" + s.MAC
 	}
-	return append(args, "-netdev", netdev, "-device", device)
+	return append(args, "-netdev", socket("net0", networkFD), "-device", device)
 }
 
 // port is the machine's second line to the outside: the agent's port, or a log's.
@@ -92,11 +109,18 @@ func port(s Spec) []string {
 	case SerialLog:
 		return []string{"-chardev", socket("port", portFD), "-serial", "chardev:port"}
 	}
-	return []string{
+	args := []string{
 		"-chardev", socket("port", portFD),
 		"-device", "virtio-serial-pci",
-		"-device", options("virtserialport", "chardev", "port", "name", name),
+		"-device", options("virtserialport", "chardev", "port", "name", name, "id", portID),
 	}
+	if s.Terminal != "" {
+		args = append(args, "-chardev", socket("terminal", terminalFD), "-device", options("virtserialport", "chardev", "terminal", "name", s.Terminal))
+	}
+	if s.Tunnel != "" {
+		args = append(args, "-chardev", socket("tunnel", tunnelFD), "-device", options("virtserialport", "chardev", "tunnel", "name", s.Tunnel))
+	}
+	return args
 }
 
 // machineType is the PC of 2009, for every boot the same, without the devices

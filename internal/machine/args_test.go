@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"herdbook/internal/disk"
+	"herdbook/internal/gateway"
 	"herdbook/internal/peer"
 )
 
@@ -25,7 +26,7 @@ func specs() map[string]Spec {
 				{Path: "/work/disk.qcow2", Format: disk.QCOW2, Discard: true},
 				{Path: "/media/netinst.iso", Format: disk.Raw, ReadOnly: true, CDROM: true},
 			},
-			NoFlush: true, Log: SerialLog, Screen: true, Network: true,
+			NoFlush: true, Log: SerialLog, Screen: true, Network: &gateway.Rules{},
 		},
 		"installer-uefi": {
 			Kernel: "/media/linux", Initrd: "/media/initrd.gz", Overlay: []byte("0707"), Firmware: UEFI, FirmwareCode: "/CODE.fd", FirmwareVars: "/scratch/vars.fd",
@@ -34,8 +35,9 @@ func specs() map[string]Spec {
 		"bios":    {Accelerator: KVM, Firmware: BIOS, Disks: []Disk{{Path: "/a.qcow2", Format: disk.QCOW2}}},
 		"uefi":    {Firmware: UEFI, FirmwareCode: "/usr/share/OVMF/CODE.fd", Disks: []Disk{{Path: "/a.raw", Format: disk.Raw}}},
 		"vars":    {Firmware: UEFI, FirmwareCode: "/CODE.fd", FirmwareVars: "/my vars.fd"},
-		"network": {Network: true},
-		"clone":   {Network: true, Alone: true, MAC: "52:54:00:68:62:01", UUID: "68657264-626f-4f6b-8000-000000000001"},
+		"network": {Network: &gateway.Rules{}},
+		"clone":   {Network: &gateway.Rules{Alone: true}, MAC: "52:54:00:68:62:01", UUID: "68657264-626f-4f6b-8000-000000000001"},
+		"booted":  {Port: "org.herdbook.0", Terminal: "org.herdbook.terminal", Screen: true, incoming: true},
 		"nothing": {},
 		"paths": {
 			Kernel: "kernel,with=commas", CommandLine: `a="b c" d,e`, Disks: []Disk{
@@ -60,7 +62,7 @@ func TestArgsAlwaysHold(t *testing.T) {
 				t.Errorf("%s: no %q", name, want)
 			}
 		}
-		if strings.Contains(text, "-netdev") != s.Network {
+		if strings.Contains(text, "-netdev") != (s.Network != nil) {
 			t.Errorf("%s: the network does not follow the spec", name)
 		}
 		if strings.Contains(text, "-drive") || strings.Contains(text, "-hda") {

@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"errors"
 	"io"
 	"net"
 	"strings"
@@ -23,6 +22,7 @@ type console struct {
 	stream string
 	sink   event.Sink
 	done   chan struct{} // closed when the last byte was read
+	gaveUp chan struct{} // closed at the kernel's last words
 
 	mu       sync.Mutex
 	splitter splitter
@@ -32,7 +32,7 @@ type console struct {
 }
 
 func newConsole(conn net.Conn, stream string, sink event.Sink) *console {
-	c := &console{conn: conn, stream: stream, sink: sink, done: make(chan struct{})}
+	c := &console{conn: conn, stream: stream, sink: sink, done: make(chan struct{}), gaveUp: make(chan struct{})}
 	go c.listen()
 	return c
 }
@@ -61,6 +61,7 @@ func (c *console) take(p []byte, end bool) {
 	for _, text := range lines {
 		if i := strings.Index(text, panicMark); i >= 0 && c.panicked == "" {
 			c.panicked = text[i:]
+			close(c.gaveUp)
 		}
 	}
 	c.last = append(c.last, lines...)
@@ -106,38 +107,4 @@ func (c *console) attach(w io.Writer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.person = w
-}
-
-// held is a writer that keeps what is written until it is released.
-type held struct {
-	mu   sync.Mutex
-	w    io.Writer
-	free bool
-	kept []byte
-}
-
-// Write implements io.Writer.
-func (h *held) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.free {
-		return h.w.Write(p)
-	}
-	if len(h.kept)+len(p) > maxHeld {
-		return 0, errors.New("too much was typed before the guest listens")
-	}
-	h.kept = append(h.kept, p...)
-	return len(p), nil
-}
-
-// maxHeld bounds what is kept, in bytes.
-const maxHeld = 1 << 20
-
-// release writes what was kept, and passes on what comes.
-func (h *held) release() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	// The error says only that the machine is gone.
-	_, _ = h.w.Write(h.kept)
-	h.free, h.kept = true, nil
 }

@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	"herdbook/internal/event"
+	"herdbook/internal/gateway"
 )
 
 // Machine is a running machine. Its methods may be called from several
@@ -26,8 +27,11 @@ type Machine struct {
 	port    net.Conn
 	console *console
 	log     *console // nil if there is none
+	term    net.Conn // nil if there is none
+	tunnel  net.Conn // nil if there is none
 	qmp     *qmp
 	process *process
+	network *gateway.Gateway // nil if there is none
 	disks   []Disk
 
 	done chan struct{} // closed when the machine has ended and all it said was read
@@ -58,7 +62,7 @@ func Start(ctx context.Context, s Spec, sink event.Sink) (*Machine, error) {
 	return m, nil
 }
 
-// startProcess starts the process with its three sockets.
+// startProcess starts the process with its sockets and its network.
 func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error) {
 	if err := errors.Join(context.Cause(ctx), s.check()); err != nil {
 		return nil, err
@@ -80,8 +84,19 @@ func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error
 		}
 		theirs, ours = append(theirs, p.theirs), append(ours, p.ours)
 	}
-	if memory != nil {
-		theirs = append(theirs, memory)
+	theirs = append(theirs, memory) // or a nil in its place, which is no descriptor
+	var network *gateway.Gateway
+	var cable *os.File
+	if err == nil && s.Network != nil {
+		network, cable, err = connect(*s.Network, sink)
+	}
+	theirs = append(theirs, cable)
+	var more [2]pair
+	for i, name := range []string{s.Terminal, s.Tunnel} { // in the order of terminalFD, tunnelFD
+		if err == nil && name != "" {
+			more[i], err = socketPair()
+		}
+		theirs = append(theirs, more[i].theirs)
 	}
 	var p *process
 	if err == nil {
@@ -92,11 +107,14 @@ func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error
 		if p != nil {
 			p.Kill()
 		}
-		return nil, errors.Join(err, closeAll(ours))
+		if network != nil {
+			network.Close()
+		}
+		return nil, errors.Join(err, closeAll(append(ours, more[0].ours, more[1].ours)))
 	}
 	m := &Machine{
 		qmp: newQMP(ours[0]), port: ours[1], console: newConsole(ours[2], event.Console, sink),
-		process: p, disks: s.Disks, done: make(chan struct{}),
+		term: more[0].ours, tunnel: more[1].ours, process: p, network: network, disks: s.Disks, done: make(chan struct{}),
 	}
 	if s.Log != "" {
 		m.log = newConsole(m.port, event.System, sink)
@@ -104,9 +122,22 @@ func startProcess(ctx context.Context, s Spec, sink event.Sink) (*Machine, error
 	return m, nil
 }
 
+// connect starts the network of a machine, whose end of it is the file.
+func connect(rules gateway.Rules, sink event.Sink) (*gateway.Gateway, *os.File, error) {
+	p, err := socketPair()
+	if err != nil {
+		return nil, nil, err
+	}
+	network, err := gateway.Start(p.ours, rules, sink)
+	return network, p.theirs, err
+}
+
 // reap waits for QEMU's end and for its last words on every socket.
 func (m *Machine) reap() {
 	<-m.process.Done()
+	if m.network != nil {
+		m.network.Close()
+	}
 	<-m.console.done
 	<-m.qmp.done
 	if m.log != nil {
@@ -169,6 +200,33 @@ func (m *Machine) intend(why Reason, cause error) {
 // deadlines, and ends (io.EOF) with the machine. Close closes it.
 func (m *Machine) Port() net.Conn { return m.port }
 
+// Dial connects to a TCP port of the guest, as gateway.Dial does. It fails if the
+// machine has no network.
+func (m *Machine) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+	if m.network == nil {
+		return nil, fmt.Errorf("connect to port %d of the guest: the machine has no network", port)
+	}
+	return m.network.Dial(ctx, port)
+}
+
+// Terminal is herdbook's end of the person's port; nil if the machine has none. What is
+// written before the guest has opened it waits. Close closes it.
+func (m *Machine) Terminal() net.Conn { return m.term }
+
+// Tunnel is herdbook's end of the machine's Tunnel, nil if it has none. It is as Port.
+func (m *Machine) Tunnel() net.Conn { return m.tunnel }
+
+// PortClosed is closed when the guest has closed the agent's port, or who had it open
+// was ended.
+func (m *Machine) PortClosed() <-chan struct{} { return m.qmp.shut }
+
+// Panicked is closed when the guest's kernel has said that it gives up. A guest may say
+// so without doing it.
+func (m *Machine) Panicked() <-chan struct{} { return m.console.gaveUp }
+
+// Panic is what the guest's kernel said when it gave up; "" while it has not.
+func (m *Machine) Panic() string { return m.console.kernelPanic() }
+
 // Tail returns the last lines of the console, 40 at most, the unfinished one
 // included.
 func (m *Machine) Tail() []string { return m.console.tail() }
@@ -178,23 +236,13 @@ func (m *Machine) Tail() []string { return m.console.tail() }
 func (m *Machine) Unfinished() string { return m.console.unfinished() }
 
 // Attach passes the console's raw bytes to w and what is read from r to the
-// console, for a person at a terminal, beside the log. It returns at once. What is
-// read before ready is closed waits until then: a guest drops what it is told before
-// it listens. The goroutine that reads r ends with r, or at its first read after the
-// machine.
-func (m *Machine) Attach(r io.Reader, w io.Writer, ready <-chan struct{}) {
+// console, for a person at a terminal, beside the log. It returns at once. The goroutine
+// that reads r ends with r, or at its first read after the machine.
+func (m *Machine) Attach(r io.Reader, w io.Writer) {
 	m.console.attach(w)
-	input := &held{w: m.console.conn}
-	go func() {
-		select {
-		case <-ready:
-			input.release()
-		case <-m.done:
-		}
-	}()
 	go func() {
 		// The error says only that the machine or the terminal is gone.
-		_, _ = io.Copy(input, r)
+		_, _ = io.Copy(m.console.conn, r)
 	}()
 }
 
@@ -279,7 +327,7 @@ func (m *Machine) Close() error {
 	m.closed.Do(func() {
 		m.Kill()
 		<-m.done
-		err = closeAll([]net.Conn{m.port, m.console.conn, m.qmp.conn})
+		err = closeAll([]net.Conn{m.port, m.console.conn, m.qmp.conn, m.term, m.tunnel})
 	})
 	return err
 }
@@ -287,14 +335,20 @@ func (m *Machine) Close() error {
 func closeFiles(files []*os.File) error {
 	var err error
 	for _, f := range files {
-		err = errors.Join(err, f.Close())
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
 	}
 	return err
 }
 
+// closeAll closes connections, of which some may be nil.
 func closeAll(conns []net.Conn) error {
 	var err error
 	for _, c := range conns {
+		if c == nil {
+			continue
+		}
 		if closed := c.Close(); !errors.Is(closed, net.ErrClosed) { // as who had the port may have done
 			err = errors.Join(err, closed)
 		}

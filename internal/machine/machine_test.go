@@ -22,6 +22,7 @@ import (
 
 	"herdbook/internal/disk"
 	"herdbook/internal/event"
+	"herdbook/internal/gateway"
 	"herdbook/internal/peer"
 )
 
@@ -176,7 +177,7 @@ func TestQEMUTakesEverything(t *testing.T) {
 	peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", qcow, "64M")
 	raw := bootDisk(t, sectorHang)
 	for name, s := range map[string]Spec{
-		"everything": {Memory: 512, CPUs: 2, Network: true, Alone: true, MAC: "52:54:00:68:62:01", UUID: "68657264-626f-4f6b-8000-000000000001", NoFlush: true, Port: "org.herdbook.0", Disks: []Disk{
+		"everything": {Memory: 512, CPUs: 2, Network: &gateway.Rules{Alone: true}, MAC: "52:54:00:68:62:01", UUID: "68657264-626f-4f6b-8000-000000000001", NoFlush: true, Port: "org.herdbook.0", Terminal: "org.herdbook.terminal", Screen: true, Disks: []Disk{
 			{Path: raw.Path, Format: disk.Raw, Serial: "root", Discard: true}, {Path: qcow, Format: disk.QCOW2, ReadOnly: true, Serial: "files"},
 		}},
 		"UEFI": {Firmware: UEFI, Disks: []Disk{{Path: qcow, Format: disk.QCOW2, Discard: true}}},

@@ -34,8 +34,8 @@ type process struct {
 	stderr *tailWriter
 }
 
-// launch starts QEMU with the files as its descriptors from 3 on. They stay
-// the caller's to close.
+// launch starts QEMU with the files as its descriptors from 3 on, without one for
+// each that is nil. They stay the caller's to close.
 func launch(binary string, args []string, files []*os.File) (*process, error) {
 	stderr := &tailWriter{}
 	cmd := exec.Command(binary, args...)

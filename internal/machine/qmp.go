@@ -10,9 +10,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -31,11 +34,14 @@ type qmp struct {
 	greeted chan struct{} // closed at QEMU's greeting
 	done    chan struct{} // closed when nothing more can come
 	trouble chan trouble  // the first thing that the machine cannot go on with
+	ended   chan string   // how the transfer of a state ended, in QEMU's word
+	shut    chan struct{} // closed when the guest has closed the agent's port
 
 	mu      sync.Mutex
 	next    uint64
 	pending map[uint64]chan message
 	reason  string // of the SHUTDOWN event
+	paused  bool   // by herdbook
 	lost    error
 }
 
@@ -54,6 +60,9 @@ type message struct {
 		Node      string `json:"node-name"` // BLOCK_IO_ERROR
 		Operation string `json:"operation"` // BLOCK_IO_ERROR: read, write
 		NoSpace   bool   `json:"nospace"`   // BLOCK_IO_ERROR
+		Status    string `json:"status"`    // MIGRATION
+		ID        string `json:"id"`        // VSERPORT_CHANGE
+		Open      bool   `json:"open"`      // VSERPORT_CHANGE
 	} `json:"data"`
 }
 
@@ -70,6 +79,8 @@ func newQMP(conn net.Conn) *qmp {
 		greeted: make(chan struct{}),
 		done:    make(chan struct{}),
 		trouble: make(chan trouble, 1),
+		ended:   make(chan string, 1),
+		shut:    make(chan struct{}),
 		pending: map[uint64]chan message{},
 	}
 	go q.listen()
@@ -166,7 +177,16 @@ func (q *qmp) event(m message) {
 			t.why = syscall.ENOSPC
 		}
 	case "STOP":
+		if q.paused {
+			return
+		}
 		t.why = errors.New("QEMU stopped it")
+	case "MIGRATION":
+		q.transferred(m.Data.Status)
+		return
+	case "VSERPORT_CHANGE":
+		q.portChanged(m.Data.ID, m.Data.Open)
+		return
 	default:
 		return
 	}
@@ -174,6 +194,65 @@ func (q *qmp) event(m message) {
 	case q.trouble <- t:
 	default: // the first one is the cause
 	}
+}
+
+// transferred keeps the state that a transfer ends in (QEMU's MigrationStatus).
+func (q *qmp) transferred(status string) {
+	switch status {
+	case "completed", "failed", "cancelled":
+		select {
+		case q.ended <- status:
+		default: // one word is enough
+		}
+	}
+}
+
+// portChanged notes that the guest has closed the agent's port. It is never opened again.
+func (q *qmp) portChanged(id string, open bool) {
+	if id != portID || open {
+		return
+	}
+	select {
+	case <-q.shut:
+	default:
+		close(q.shut)
+	}
+}
+
+// pause says that the machine is about to be stopped on purpose.
+func (q *qmp) pause() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.paused = true
+}
+
+// moved waits for the end of a transfer, and asks what was wrong with it.
+func (q *qmp) moved(ctx context.Context) error {
+	select {
+	case status := <-q.ended:
+		if status == "completed" {
+			return nil
+		}
+		return q.whyNotMoved(ctx, status)
+	case <-q.done:
+		return q.loss()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (q *qmp) whyNotMoved(ctx context.Context, status string) error {
+	p, err := q.execute(ctx, "query-migrate")
+	if err != nil {
+		return err // on its way in a machine ends with the transfer
+	}
+	var answer struct {
+		Why string `json:"error-desc"`
+	}
+	if err := json.Unmarshal(p, &answer); err != nil {
+		return fmt.Errorf("read QEMU's word for a transfer: %w", err)
+	}
+	return fmt.Errorf("QEMU says that the transfer %s: %s", status, cmp.Or(answer.Why, "it gives no reason"))
 }
 
 func (q *qmp) lose(err error) {
@@ -215,12 +294,23 @@ func (q *qmp) execute(ctx context.Context, name string) (json.RawMessage, error)
 
 // call is execute with arguments.
 func (q *qmp) call(ctx context.Context, name string, arguments map[string]any) (json.RawMessage, error) {
+	return q.ask(ctx, name, arguments, nil)
+}
+
+// pass gives QEMU a copy of a file by a name.
+func (q *qmp) pass(ctx context.Context, name string, f *os.File) error {
+	_, err := q.ask(ctx, "getfd", map[string]any{"fdname": name}, f)
+	return err
+}
+
+// ask is call with a file that goes with the command; nil for none.
+func (q *qmp) ask(ctx context.Context, name string, arguments map[string]any, f *os.File) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	answer := make(chan message, 1)
 	id := q.expect(answer)
 	defer q.forget(id)
-	if err := q.send(ctx, command{name, arguments, id}); err != nil {
+	if err := q.send(ctx, command{name, arguments, id}, f); err != nil {
 		return nil, fmt.Errorf("ask QEMU for %s: %w: %w", name, errLost, err)
 	}
 	select {
@@ -259,7 +349,7 @@ func (q *qmp) forget(id uint64) {
 	delete(q.pending, id)
 }
 
-func (q *qmp) send(ctx context.Context, c command) error {
+func (q *qmp) send(ctx context.Context, c command, f *os.File) error {
 	p, err := json.Marshal(c)
 	if err != nil {
 		return err
@@ -271,7 +361,20 @@ func (q *qmp) send(ctx context.Context, c command) error {
 			return err
 		}
 	}
-	_, err = q.conn.Write(append(p, '\n'))
+	p = append(p, '\n')
+	if f == nil {
+		_, err = q.conn.Write(p)
+		return err
+	}
+	// It goes with the first byte (unix(7), SCM_RIGHTS).
+	conn, ok := q.conn.(*net.UnixConn)
+	if !ok {
+		return errors.New("files are passed over Unix sockets only")
+	}
+	n, _, err := conn.WriteMsgUnix(p, unix.UnixRights(int(f.Fd())), nil)
+	if err == nil && n < len(p) {
+		_, err = conn.Write(p[n:])
+	}
 	return err
 }
 

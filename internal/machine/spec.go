@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"herdbook/internal/disk"
+	"herdbook/internal/gateway"
 )
 
 // Accelerator is how QEMU runs the guest's instructions.
@@ -52,10 +53,15 @@ type Spec struct {
 	Port    string // name of the virtio-serial port that Machine.Port is the other end of
 	Log     string // where a log of the guest arrives, each line an event: SerialLog, or a virtio-serial port's name; not with Port
 	Screen  bool   // a graphics card, so that there is something to see for Screenshot
-	Network bool   // a virtio network device on QEMU's user network; without it there is no network at all
-	Alone   bool   // nothing of the network leaves the machine: it has DHCP and nobody else to talk to
-	MAC     string // of the network device; "": QEMU's, the same for all
-	UUID    string // of the machine, which firmware tells the guest; "": none
+
+	Network *gateway.Rules // what it may reach over its network device (virtio); nil: it has none
+	MAC     string         // of the network device; "": QEMU's, the same for all
+	UUID    string         // of the machine, which firmware tells the guest; "": none
+
+	Tunnel   string // name of another such port, of Machine.Tunnel; only with Port
+	Terminal string // name of a second port, for a person's terminal, that Machine.Terminal is the other end of; only with Port
+
+	incoming bool // it waits for the state of one that was saved
 }
 
 // SerialLog is the second serial line of a machine, in the guest /dev/ttyS1.
@@ -107,6 +113,10 @@ func (s Spec) check() error {
 		return errors.New("an overlay leaves no room in memory for the firmware's variables: name a file for them")
 	case s.Port != "" && s.Log != "":
 		return errors.New("a machine has either a port or a log")
+	case s.Tunnel != "" && (s.Port == "" || s.Tunnel == s.Port):
+		return errors.New("a tunnel stands beside a port, under a name of its own")
+	case s.Terminal != "" && s.Port == "":
+		return errors.New("a machine has a terminal only beside a port")
 	case s.MAC != "" && !macAddress.MatchString(s.MAC):
 		return fmt.Errorf("%q is no MAC address such as 52:54:00:12:34:56", s.MAC)
 	case s.UUID != "" && !uuid.MatchString(s.UUID):

@@ -40,7 +40,7 @@ func (*Hostname) Version() int   { return 2 }
 func (*Timezone) Version() int   { return 1 }
 func (*Service) Version() int    { return 1 }
 func (*Sysprep) Version() int    { return 3 }
-func (*Bootloader) Version() int { return 1 }
+func (*Bootloader) Version() int { return 2 }
 func (*Agent) Version() int      { return 1 }
 
 var (

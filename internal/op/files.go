@@ -85,16 +85,27 @@ type Edit struct {
 	Expression string `hcl:"expression" json:"expression"`
 }
 
-// HostSource is the path on the host of what an operation lays into the guest; ok
-// is false for an operation that needs nothing of the host.
+// HostSource is the path on the host of what an operation lays into the guest, or
+// needs there while it is carried out; ok is false for an operation that needs nothing
+// of the host.
 func HostSource(o Operation) (source string, ok bool) {
 	switch o := o.(type) {
 	case *Copy:
 		return o.Source, true
 	case *TarIn:
 		return o.Source, true
+	case *Puppet:
+		return o.Modules, o.Modules != ""
+	case *Ansible:
+		return o.Tree(), true
 	}
 	return "", false
+}
+
+// StaysOnHost tells whether the HostSource of an operation is for the host alone.
+func StaysOnHost(o Operation) bool {
+	_, ok := o.(*Ansible)
+	return ok
 }
 
 // WithPayload returns an operation that has a HostSource with the name that its
@@ -106,6 +117,10 @@ func WithPayload(o Operation, name string) Operation {
 		laid.Payload = name
 		return &laid
 	case *TarIn:
+		laid := *o
+		laid.Payload = name
+		return &laid
+	case *Puppet:
 		laid := *o
 		laid.Payload = name
 		return &laid

@@ -6,6 +6,12 @@ type Packages struct {
 	Install []string `hcl:"install,optional" json:"install,omitempty"` // package names, NAME=VERSION to fix one
 	Remove  []string `hcl:"remove,optional" json:"remove,omitempty"`   // purged with their configuration
 	Update  bool     `hcl:"update,optional" json:"update,omitempty"`   // upgrade everything first
+
+	// What targets say beside it, whose images are anybody's.
+	Missing bool `json:"missing,omitempty"` // only what is not installed is installed; the network is left alone if all is
+	// Elsewhere are the names, with spaces between them, by which a manager's
+	// distributions have what Install names.
+	Elsewhere map[string]string `json:"elsewhere,omitempty"`
 }
 
 // Run executes a script by its own shebang, in the guest's root; without one,
@@ -96,5 +102,8 @@ type Service struct {
 type Bootloader struct{}
 
 // Agent installs the agent itself as a service that starts with the system: for
-// the throw-away overlay of a test, never for a layer.
-type Agent struct{}
+// the throw-away overlay of a test, or to be gone before anything is done, never for a
+// layer.
+type Agent struct {
+	Mask []string `json:"mask,omitempty"` // units of systemd that must not start in that boot
+}

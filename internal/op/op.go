@@ -62,6 +62,10 @@ var kinds = []struct {
 	{func() Operation { return &Edit{} }, true},
 	{func() Operation { return &Relabel{} }, true},
 	{func() Operation { return &Firstboot{} }, true},
+	{func() Operation { return &Boot{} }, true},
+	{func() Operation { return &Puppet{} }, true},
+	{func() Operation { return &Ansible{} }, true},
+	{func() Operation { return &CloudInit{} }, true},
 	{func() Operation { return &Sysprep{} }, false},
 	{func() Operation { return &Bootloader{} }, false},
 	{func() Operation { return &Agent{} }, false},
@@ -152,25 +156,44 @@ func (s Secret) String() string {
 // GoString hides the value from %#v.
 func (s Secret) GoString() string { return s.String() }
 
+// Values are those that must be blotted out wherever the secret is used; none of a
+// literal, and none that is empty.
+func (s Secret) Values() []string {
+	if s.Name == "" {
+		return nil
+	}
+	return slices.DeleteFunc(append([]string{s.Value}, s.Parts...), func(v string) bool { return v == "" })
+}
+
 // Secrets returns the values that must be blotted out of everything that an
 // operation prints: those of named secrets, empty ones left out.
 func Secrets(operations ...Operation) []string {
 	var values []string
 	add := func(s Secret) {
-		if s.Name == "" {
-			return
-		}
-		for _, value := range append([]string{s.Value}, s.Parts...) {
-			if value != "" && !slices.Contains(values, value) {
+		for _, value := range s.Values() {
+			if !slices.Contains(values, value) {
 				values = append(values, value)
 			}
 		}
 	}
 	for _, o := range operations {
 		switch o := o.(type) {
+		case *CloudInit:
+			add(o.UserData)
+		case *Ansible:
+			add(o.Vault)
+			for _, s := range o.Variables {
+				add(s)
+			}
 		case *Password:
 			add(o.Password)
+		case *Puppet:
+			add(o.Challenge)
 		case *Run:
+			for _, s := range o.Environment {
+				add(s)
+			}
+		case *Boot:
 			for _, s := range o.Environment {
 				add(s)
 			}

@@ -12,9 +12,13 @@ import (
 
 func yes() *bool { b := true; return &b }
 
+func number(n int) *int { return &n }
+
+func text(s string) *string { return &s }
+
 func TestEnvelopeCarriesEveryKind(t *testing.T) {
 	full := map[string]Operation{
-		"packages": &Packages{Install: []string{"curl"}, Remove: []string{"nano"}, Update: true},
+		"packages": &Packages{Install: []string{"curl"}, Remove: []string{"nano"}, Update: true, Missing: true, Elsewhere: map[string]string{"dnf": "curl wget"}},
 		"run":      &Run{Script: "true", Environment: map[string]Secret{"A": {Value: "v", Name: "N", Version: "1"}}},
 		"file":     &File{Path: "/etc/motd", Content: "x", Mode: "0600", Owner: "root", Group: "adm", Keep: true},
 		"copy":     &Copy{Source: "s", Destination: "/d", Owner: "o", Group: "g", Name: "n", Payload: "0"},
@@ -34,10 +38,22 @@ func TestEnvelopeCarriesEveryKind(t *testing.T) {
 		"link": &Link{Target: "t", Paths: []string{"/l"}}, "mkdir": &Mkdir{Paths: []string{"/d"}, Mode: "0700"},
 		"touch": &Touch{Paths: []string{"/a"}}, "truncate": &Truncate{Paths: []string{"/a"}, Recursive: true},
 		"scrub": &Scrub{Paths: []string{"/a"}}, "tar_in": &TarIn{Source: "s", Destination: "/d", Payload: "0"},
-		"edit":       &Edit{Path: "/a", Expression: "s/a/b/"},
-		"relabel":    &Relabel{Exclude: []string{"/srv"}, AtBoot: true},
-		"firstboot":  &Firstboot{Name: "n", Script: "true", Command: "true", Install: []string{"curl"}, Retries: 1, Optional: true},
-		"bootloader": &Bootloader{}, "agent": &Agent{},
+		"edit":      &Edit{Path: "/a", Expression: "s/a/b/"},
+		"boot":      &Boot{Script: "true", Environment: map[string]Secret{"A": {Value: "1"}}},
+		"relabel":   &Relabel{Exclude: []string{"/srv"}, AtBoot: true},
+		"firstboot": &Firstboot{Name: "n", Script: "true", Command: "true", Install: []string{"curl"}, Retries: 1, Optional: true},
+		"puppet": &Puppet{
+			Server: "p", Port: 1, CAServer: "c", Environment: "e", Certname: "c", Timeout: "1m", Options: map[string]string{"a": "b"}, Tags: []string{"t"},
+			Facts: map[string]string{"a": "b"}, TrustedFacts: map[string]string{"pp_role": "b"}, Challenge: Secret{Value: "v", Name: "N"},
+			Manifest: "m", Modules: "m", ConfigVersion: "v", Retries: number(0), Idempotent: yes(), Install: text(""), Repository: "r", RepositoryKey: "k",
+			KeepAgent: yes(), Sign: []string{"s"}, Clean: []string{"c"}, Payload: "0",
+		},
+		"cloud-init": &CloudInit{UserData: Secret{Value: "v", Name: "N"}, MetaData: "m", NetworkConfig: "n", AllowWarnings: true},
+		"ansible": &Ansible{
+			Playbook: "site/site.yml", Directory: "site", Host: "h", Groups: []string{"web"}, Variables: map[string]Secret{"a": {Value: "1"}}, Vault: Secret{Value: "v"},
+			Tags: []string{"a"}, SkipTags: []string{"b"}, Arguments: []string{"-v"}, User: "deploy", Become: true, Python: "/usr/bin/python3", Idempotent: yes(),
+		},
+		"bootloader": &Bootloader{}, "agent": &Agent{Mask: []string{"a.service"}},
 	}
 	for _, k := range kinds {
 		want, ok := full[k.make().Kind()]
@@ -57,6 +73,9 @@ func TestEnvelopeCarriesEveryKind(t *testing.T) {
 		var got Envelope
 		if err := json.Unmarshal(text, &got); err != nil {
 			t.Fatal(err)
+		}
+		if p, ok := want.(*Puppet); ok { // commands of the host stay there
+			p.Sign, p.Clean = nil, nil
 		}
 		if diff := cmp.Diff(want, got.Operation); diff != "" {
 			t.Errorf("%s: %s", want.Kind(), diff)
@@ -78,6 +97,9 @@ func TestSecretsStayHidden(t *testing.T) {
 		if strings.Contains(text, "hunter2") {
 			t.Errorf("the value shows in %s", text)
 		}
+	}
+	if got := Secrets(&Puppet{Challenge: run.Environment["TOKEN"]}); len(got) != 1 || got[0] != "hunter2" {
+		t.Errorf("Secrets = %q", got)
 	}
 	if got := Secrets(&run, &Password{Password: Secret{Value: "literal"}}); len(got) != 1 || got[0] != "hunter2" {
 		t.Errorf("Secrets = %q", got)
@@ -166,6 +188,46 @@ func TestCheck(t *testing.T) {
 		{&Firstboot{Name: "a", Install: []string{"-y"}}, "install"},
 		{&Firstboot{Name: "a", Command: "true", Retries: -1}, "retries"},
 		{&Firstboot{Name: "a", Command: "a\x00"}, "command"},
+		{&Puppet{}, ""},
+		{&Puppet{Server: "p", Manifest: "include x"}, ""},
+		{&Puppet{Server: "p"}, "certname"},
+		{&Puppet{Server: "p", Certname: "Web.example.org"}, "certname"},
+		{&Puppet{Server: "p", Certname: "--help"}, "certname"},
+		{&Puppet{Server: "p", Certname: "ca"}, "certname"},
+		{&Puppet{Server: "p", Certname: strings.Repeat("c", 252)}, "certname"},
+		{&Puppet{Server: "p", Certname: strings.Repeat("c", 251)}, "-"},
+		{&Puppet{Server: "puppet.example.org", Certname: "web.example.org", Port: 8141, Options: map[string]string{"http_proxy_host": "proxy"}, Retries: number(0)}, "-"},
+		{&Puppet{Server: "-p", Certname: "c"}, "server"},
+		{&Puppet{Server: "p", Certname: "c", CAServer: "a b"}, "ca_server"},
+		{&Puppet{Server: "p", Certname: "c", Port: 70000}, "port"},
+		{&Puppet{Server: "p", Certname: "c", Environment: "a-b"}, "environment"},
+		{&Puppet{Server: "p", Certname: "c", Timeout: "120"}, "config_timeout"},
+		{&Puppet{Server: "p", Certname: "c", Options: map[string]string{"ssldir": "/x"}}, "options"},
+		{&Puppet{Server: "p", Certname: "c", Options: map[string]string{"no-report": "x"}}, "options"},
+		{&Puppet{Server: "p", Certname: "c", Options: map[string]string{"a": "b\nc"}}, "options"},
+		{&Puppet{Server: "p", Certname: "c", Tags: []string{"a,b"}}, "tags"},
+		{&Puppet{Server: "p", Certname: "c", Facts: map[string]string{"A": "b"}}, "facts"},
+		{&Puppet{Server: "p", Certname: "c", TrustedFacts: map[string]string{"pp_role": "web", "1.3.6.1.4.1.34380.1.2.1": "x"}}, "-"},
+		{&Puppet{Server: "p", Certname: "c", TrustedFacts: map[string]string{"role": "web"}}, "trusted_facts"},
+		{&Puppet{Server: "p", Certname: "c", TrustedFacts: map[string]string{"pp_role": "a\n"}}, "trusted_facts"},
+		{&Puppet{Server: "p", Certname: "c", Challenge: Secret{Value: "a\n"}}, "challenge"},
+		{&Puppet{Server: "p", Certname: "c", Retries: number(-1)}, "retries"},
+		{&Puppet{Server: "p", Certname: "c", Sign: []string{""}}, "sign"},
+		{&Puppet{Server: "p", Certname: "c", Clean: []string{"ssh", "a\x00"}}, "clean"},
+		{&Puppet{Server: "p", Certname: "c", Modules: "m"}, "modules"},
+		{&Puppet{Server: "p", Certname: "c", Install: text("")}, "-"},
+		{&Puppet{Server: "p", Certname: "c", Install: text("--yes")}, "install"},
+		{&Puppet{Server: "p", Certname: "c", Repository: "deb https://apt.example.org bookworm puppet8", RepositoryKey: "-----BEGIN PGP PUBLIC KEY BLOCK-----\n"}, "-"},
+		{&Puppet{Server: "p", Certname: "c", Repository: "deb https://apt.example.org bookworm puppet8"}, "repository"},
+		{&Puppet{Server: "p", Certname: "c", Repository: "deb [trusted=yes] https://apt.example.org b p", RepositoryKey: "-----BEGIN PGP PUBLIC KEY BLOCK-----"}, "repository"},
+		{&Puppet{Server: "p", Certname: "c", Repository: "deb https://apt.example.org b p", RepositoryKey: "-----BEGIN PGP PRIVATE KEY BLOCK-----"}, "repository_key"},
+		{&Puppet{Server: "p", Certname: "c", Install: text(""), Repository: "deb https://a b c", RepositoryKey: "-----BEGIN PGP PUBLIC KEY BLOCK-----"}, "repository"},
+		{&Puppet{Manifest: "include x", Modules: "modules", Facts: map[string]string{"a": "b"}, Certname: "c"}, "-"},
+		{&Puppet{Manifest: "include x", Port: 1}, "port"},
+		{&Puppet{Manifest: "include x", Clean: []string{"x"}}, "clean"},
+		{&Puppet{Manifest: "include x", Challenge: Secret{Value: "x"}}, "challenge"},
+		{&Puppet{Manifest: "include x", ConfigVersion: "v"}, "config_version"},
+		{&Puppet{Manifest: "a\x00"}, "manifest"},
 		{&Sysprep{Operations: []string{"machine-id"}}, "-"},
 		{&Sysprep{Operations: []string{"machine-di"}}, "operations"},
 		{&Sysprep{Operations: []string{"machine-id", "-machine-di"}}, "operations"},

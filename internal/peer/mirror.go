@@ -81,5 +81,5 @@ func (m Mirror) local(path string) string {
 	return ""
 }
 
-// GuestAddress is what a guest on QEMU's user network calls a port of the host.
+// GuestAddress is what a guest calls a port of the host's loopback.
 func GuestAddress(port int) string { return fmt.Sprintf("http://10.0.2.2:%d", port) }

@@ -71,6 +71,17 @@ func Run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
+// Busybox is the program of that name: every program of a small system.
+func Busybox(t testing.TB) []byte {
+	t.Helper()
+	NeedTool(t, "busybox")
+	path, err := exec.LookPath("busybox")
+	Must(t, err)
+	program, err := os.ReadFile(path)
+	Must(t, err)
+	return program
+}
+
 // Must ends a test at an error of its own set-up.
 func Must(t testing.TB, err error) {
 	t.Helper()

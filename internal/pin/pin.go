@@ -19,10 +19,20 @@
 //		url    http://deb.debian.org/debian/dists/bookworm/main/installer-amd64/current/images/netboot/…/linux
 //		sha256 d880…
 //
+//	template https://images.example.org debian-12@testing
+//		url      https://images.example.org/images/debian-12-6b1f….qcow2
+//		sha512   6b1f…
+//		dated    Thu, 26 Nov 2026 01:34:11 UTC
+//		revision 5
+//		format   qcow2
+//		size     6442450944
+//
 // A pin's name stands at the start of its line: "apt MIRROR SUITE", "installer TREE
-// PART", where the parts are archive, kernel and initrd, or "file ADDRESS" for a file
-// that the definition gives without a checksum. Its fields follow, each behind one
-// tab: url, sha256 and, if the thing carries a date of its own, dated.
+// PART", where the parts are archive, kernel and initrd, "file ADDRESS" for a file
+// that the definition gives without a checksum, or "template REPOSITORY IMAGE[@WHICH]
+// [ARCHITECTURE]". Its fields follow, each behind one tab: url, sha256 or sha512 and,
+// if the thing carries a date of its own, dated. A template has besides what its index
+// tells of it: revision, format and size, the bytes of the disk.
 package pin
 
 import (
@@ -31,6 +41,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"herdbook/internal/digest"
@@ -43,10 +54,15 @@ const maxSize = 4 << 20
 
 // Pin fixes one outside name.
 type Pin struct {
-	Name   string        // what the definition means, such as "apt MIRROR SUITE"
-	URL    string        // where the bytes were found
-	Digest digest.Digest // of the bytes
-	Dated  string        // the date the thing gives itself, for the reader; may be empty
+	Name     string          // what the definition means, such as "apt MIRROR SUITE"
+	URL      string          // where the bytes were found
+	Checksum digest.Checksum // of the bytes
+	Dated    string          // the date the thing gives itself, for the reader; may be empty
+
+	// Of templates only.
+	Revision int    // for the reader
+	Format   string // of the disk image: raw or qcow2; "" if the index does not say
+	Size     int64  // bytes of the disk
 }
 
 // AptName is the name of an apt repository's suite in the lock file.
@@ -73,6 +89,19 @@ func InstallerName(location string, part Part) string {
 
 // FileName is the name of a file that the definition gives without a checksum.
 func FileName(address string) string { return "file " + address }
+
+// TemplateName is the name of an image of a repository in the lock file. Which is the
+// channel or the revision that is meant, and arch the architecture; each may be empty.
+func TemplateName(repository, image, which, arch string) string {
+	name := "template " + strings.TrimRight(repository, "/") + " " + image
+	if which != "" {
+		name += "@" + which
+	}
+	if arch != "" {
+		name += " " + arch
+	}
+	return name
+}
 
 // Lock is the content of a lock file. It is immutable; the zero value is empty.
 type Lock struct {
@@ -119,12 +148,36 @@ func (l Lock) Format() []byte {
 	fmt.Fprintln(&b, header)
 	for _, name := range slices.Sorted(maps.Keys(l.pins)) {
 		p := l.pins[name]
-		fmt.Fprintf(&b, "\n%s\n\turl    %s\n\tsha256 %s\n", p.Name, p.URL, p.Digest)
-		if p.Dated != "" {
-			fmt.Fprintf(&b, "\tdated  %s\n", p.Dated)
+		fmt.Fprintf(&b, "\n%s\n", p.Name)
+		fields := p.fields()
+		width := 0
+		for _, f := range fields {
+			width = max(width, len(f[0]))
+		}
+		for _, f := range fields {
+			fmt.Fprintf(&b, "\t%-*s %s\n", width, f[0], f[1])
 		}
 	}
 	return b.Bytes()
+}
+
+// fields are what stands below a pin's name: keys and values.
+func (p Pin) fields() [][2]string {
+	algorithm, digits, _ := strings.Cut(string(p.Checksum), ":")
+	list := [][2]string{{"url", p.URL}, {algorithm, digits}}
+	if p.Dated != "" {
+		list = append(list, [2]string{"dated", p.Dated})
+	}
+	if p.Revision != 0 {
+		list = append(list, [2]string{"revision", strconv.Itoa(p.Revision)})
+	}
+	if p.Format != "" {
+		list = append(list, [2]string{"format", p.Format})
+	}
+	if p.Size != 0 {
+		list = append(list, [2]string{"size", strconv.FormatInt(p.Size, 10)})
+	}
+	return list
 }
 
 // Parse reads the text of a lock file. Errors name the line.
@@ -181,14 +234,28 @@ func (p *parser) field(field string) error {
 	switch key {
 	case "url":
 		p.current.URL = value
-	case "sha256":
-		d, err := digest.Parse(value)
+	case "sha256", "sha512":
+		sum, err := digest.ParseChecksum(key + ":" + value)
 		if err != nil {
 			return err
 		}
-		p.current.Digest = d
+		p.current.Checksum = sum
 	case "dated":
 		p.current.Dated = value
+	case "revision":
+		n, err := strconv.ParseUint(value, 10, 31)
+		if err != nil {
+			return fmt.Errorf("revision: %.40q is no number", value)
+		}
+		p.current.Revision = int(n)
+	case "format":
+		p.current.Format = value
+	case "size":
+		n, err := strconv.ParseUint(value, 10, 63)
+		if err != nil {
+			return fmt.Errorf("size: %.40q is no number of bytes", value)
+		}
+		p.current.Size = int64(n)
 	default:
 		return fmt.Errorf("unknown field %q", key)
 	}
@@ -200,8 +267,8 @@ func (p *parser) end() error {
 	if p.current == nil {
 		return nil
 	}
-	if p.current.Digest == "" || p.current.URL == "" {
-		return fmt.Errorf("%s: url or sha256 is missing", p.current.Name)
+	if p.current.Checksum == "" || p.current.URL == "" {
+		return fmt.Errorf("%s: url or checksum is missing", p.current.Name)
 	}
 	if _, twice := p.pins[p.current.Name]; twice {
 		return fmt.Errorf("%s stands twice", p.current.Name)

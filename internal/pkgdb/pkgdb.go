@@ -187,3 +187,18 @@ func (f *file) at(off int64, n int) ([]byte, error) {
 	}
 	return p, nil
 }
+
+// Paths are where databases may lie. Some are directories; where there are only files,
+// and each is the same in itself and by its times, no package has come or gone.
+func Paths() []string {
+	var list []string
+	for _, f := range formats {
+		list = append(list, f.paths...)
+		if f.name == "sqlite" {
+			for _, path := range f.paths {
+				list = append(list, path+walSuffix)
+			}
+		}
+	}
+	return list
+}

@@ -39,7 +39,7 @@ func readSQLite(tree fs.FS, path string, add adder) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	log, err := openFile(tree, path+"-wal")
+	log, err := openFile(tree, path+walSuffix)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("open its log: %w", err)
 	}

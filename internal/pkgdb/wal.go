@@ -10,6 +10,7 @@ import (
 // are newer than those of the file. It is there after an unclean shutdown; what was
 // committed in it counts.
 const (
+	walSuffix    = "-wal" // of its name, after the database's
 	walHead      = 32
 	walFrameHead = 24
 	walMagic     = 0x377f0682 // with the last bit set, checksums are of big endian numbers

@@ -29,7 +29,22 @@ const (
 	noByte   = "it changes no byte of the image"
 	whether  = "it decides whether the step ends, not how"
 	notThere = "such a step has none"
+
+	theWay = "it is the way to the same servers"
+
+	notOfRepositories = "only the pins of templates have one"
 )
+
+func testKey(v any) store.Key { return TestKey("layer", *v.(*definition.Test)) }
+
+// testAbsent is why fields of a test are in no key, and others of one kind.
+func testAbsent(others ...string) map[string]string {
+	m := map[string]string{"definition.Test.Timeout": whether, "definition.Test.Position": noByte, "definition.Test.Name": "it proves nothing"}
+	for _, field := range others {
+		m[field] = "it proves nothing"
+	}
+	return m
+}
 
 func stepKey(v any) store.Key { return v.(*Step).Key("parent") }
 
@@ -43,8 +58,9 @@ func subjects() []subject {
 		stepKey,
 		map[string]string{
 			"definition.Step.Kind": noByte, "definition.Step.Name": noByte, "definition.Step.Timeout": whether, "definition.Step.Position": noByte,
-			"definition.Step.Network": notThere, "definition.Step.Files": notThere, "plan.Step.Image": noByte, "plan.Step.Trim": notThere,
+			"definition.Step.Network": notThere, "definition.Step.Files": notThere, "definition.Step.Firmware": notThere, "definition.Step.Reboot": notThere, "plan.Step.Image": noByte, "plan.Step.Trim": notThere, "plan.Step.Grow": "a step of its own",
 			"pin.Pin.URL": "where the same bytes came from", "pin.Pin.Dated": "for the reader",
+			"pin.Pin.Revision": notOfRepositories, "pin.Pin.Format": notOfRepositories, "pin.Pin.Size": notOfRepositories,
 			"definition.Bootstrap.Keyring": "its content is in the key", "definition.Bootstrap.Refresh": "when to ask; the answer is in the pin",
 		},
 	}, {
@@ -56,6 +72,8 @@ func subjects() []subject {
 		withStart(map[string]string{
 			"definition.Medium.URL": "its bytes are named", "definition.Input.Path": "the name in the tree and the content are in the key",
 			"definition.Install.Keyring": "what it verified is in the key", "definition.Install.Refresh": "when to ask; the answer is in the pin",
+			"definition.Network.HostPorts": theWay, "definition.Network.DNS": theWay, "definition.Network.Proxy": notThere, "definition.Network.Forward": notThere,
+			"definition.Forward.Host": notThere, "definition.Forward.Guest": notThere,
 			"definition.Install.Memory": whether, "definition.Install.Timeout": whether, "definition.Install.Position": noByte,
 		}),
 	}, {
@@ -66,30 +84,67 @@ func subjects() []subject {
 		stepKey,
 		withStart(map[string]string{"definition.Medium.URL": "its bytes are named", "plan.Step.Size": "the image has its own"}),
 	}, {
+		"template",
+		func() any { return &Step{Template: &Template{*stock(), stockPin()}} },
+		stepKey,
+		except(withStart(map[string]string{"plan.Step.Size": "the image has its own"}),
+			"which bytes are meant is in the pin", "definition.Template.Repository", "definition.Template.Address", "definition.Template.Image",
+			"definition.Template.Channel", "definition.Template.Revision", "definition.Template.Arch", "definition.Template.Refresh", "pin.Pin.Name"),
+	}, {
+		"grow",
+		func() any { return &Step{Grow: 10 << 30} },
+		stepKey,
+		func() map[string]string {
+			m := withStart(map[string]string{"plan.Step.Size": "the disk has its own"})
+			delete(m, "plan.Step.Grow")
+			return m
+		}(),
+	}, {
 		"clones",
 		func() any {
 			return &definition.Test{Kind: "clones", Firmware: "bios", Allow: []string{"hostname"}, Require: []string{"fs-uuids"}}
 		},
-		func(v any) store.Key { return TestKey("layer", *v.(*definition.Test)) },
-		map[string]string{"definition.Test.Timeout": whether, "definition.Test.Position": noByte, "definition.Test.Commands": notThere},
+		testKey,
+		except(testAbsent(), notThere, "definition.Test.Commands"),
 	}, {
-		"test",
+		"boots",
 		func() any {
-			return &definition.Test{Kind: "boots", Firmware: "bios", Commands: []definition.Command{{Name: "a", Run: "b", Expect: "c", ExitStatus: 1}, {Name: "d"}}}
+			return &definition.Test{Kind: "boots", Firmware: "bios", Commands: []op.CommandCheck{{Name: "a", Run: "b", Expect: "c", ExitStatus: 1, User: "d"}, {Name: "e"}}}
 		},
-		func(v any) store.Key { return TestKey("layer", *v.(*definition.Test)) },
-		map[string]string{
-			"definition.Test.Timeout": whether, "definition.Test.Position": noByte, "definition.Command.Name": "it proves nothing",
-			"definition.Test.Allow": "of clones only", "definition.Test.Require": "of clones only",
+		testKey,
+		except(testAbsent("op.CommandCheck.Name"), "of clones only", "definition.Test.Allow", "definition.Test.Require"),
+	}, {
+		"port",
+		func() any {
+			return &definition.Test{Kind: "port", Firmware: "bios", Port: &op.PortCheck{Port: 80, Address: "::1", Protocol: "tcp", Wait: 1}}
 		},
+		testKey,
+		except(testAbsent("op.PortCheck.Wait"), notThere, "definition.Test.Commands", "definition.Test.Allow", "definition.Test.Require"),
+	}, {
+		"service",
+		func() any {
+			return &definition.Test{Kind: "service", Firmware: "bios", Service: &op.ServiceCheck{Name: "a"}}
+		},
+		testKey,
+		except(testAbsent(), notThere, "definition.Test.Commands", "definition.Test.Allow", "definition.Test.Require"),
+	}, {
+		"goss",
+		func() any {
+			return &definition.Test{Kind: "goss", Firmware: "bios", Goss: &definition.Goss{File: "goss.yaml", Files: files(), Vars: files(), Program: files()}}
+		},
+		testKey,
+		except(testAbsent("definition.Input.Path"), notThere, "definition.Test.Commands", "definition.Test.Allow", "definition.Test.Require"),
 	}}
 	for n, o := range full() {
 		list = append(list, subject{
 			o.Kind(),
 			func() any {
-				s := &Step{Step: definition.Step{Kind: o.Kind(), Name: "n", Operation: full()[n]}, Image: "i", Pins: []pin.Pin{release(mirror, suite), release(mirror, "trixie")}}
+				s := &Step{Step: definition.Step{Kind: o.Kind(), Name: "n", Operation: full()[n], Network: network()}, Image: "i", Pins: []pin.Pin{release(mirror, suite), release(mirror, "trixie")}}
 				if _, reads := op.HostSource(o); reads {
 					s.Files = files()
+				}
+				if _, shares := o.(*op.Boot); shares {
+					s.Shared = []definition.Step{{Kind: o.Kind(), Name: "m", Operation: &op.Boot{Script: "second", Environment: map[string]op.Secret{}}}}
 				}
 				return s
 			},
@@ -97,10 +152,17 @@ func subjects() []subject {
 			map[string]string{
 				"definition.Step.Kind": "the operation has its own", "definition.Step.Name": noByte, "definition.Step.Timeout": whether,
 				"definition.Step.Position": noByte, "plan.Step.Image": noByte, "plan.Step.Size": "of a bootstrap only",
+				"definition.Step.Reboot":       "it shows in what is one step",
+				"definition.Network.HostPorts": theWay, "definition.Network.DNS": theWay, "definition.Network.Proxy": theWay,
+				"definition.Network.Forward": noByte, "definition.Forward.Host": noByte, "definition.Forward.Guest": noByte,
 				"pin.Pin.URL": "where the same bytes came from", "pin.Pin.Dated": "for the reader",
+				"pin.Pin.Revision": notOfRepositories, "pin.Pin.Format": notOfRepositories, "pin.Pin.Size": notOfRepositories,
 				"definition.Step.Files": "only copy and tar_in read files", // and are checked below
 				"definition.Input.Path": "the name in the tree and the content are in the key", "op.Copy.Source": "the files are in the key",
-				"op.Copy.Payload": "a name on the way, set by the build",
+				"op.Copy.Payload":   "a name on the way, set by the build",
+				"op.Puppet.Timeout": whether, "op.Puppet.Retries": whether, "op.Puppet.Challenge": whether, "op.Puppet.Sign": whether, "op.Puppet.Clean": noByte,
+				"op.CloudInit.AllowWarnings": whether, "op.Ansible.Vault": "it opens what is in the key",
+				"op.Puppet.Modules": "the files are in the key", "op.Puppet.Payload": "a name on the way, set by the build",
 				"op.TarIn.Source": "the archive is in the key", "op.TarIn.Payload": "a name on the way, set by the build",
 			},
 		})
@@ -115,10 +177,20 @@ func subjects() []subject {
 func withStart(except map[string]string) map[string]string {
 	maps.Copy(except, map[string]string{
 		"definition.Step.Kind": noByte, "definition.Step.Name": noByte, "definition.Step.Timeout": whether, "definition.Step.Position": noByte,
-		"definition.Step.Network": notThere, "definition.Step.Files": notThere, "plan.Step.Image": noByte, "plan.Step.Trim": notThere,
+		"definition.Step.Network": notThere, "definition.Step.Files": notThere, "definition.Step.Firmware": notThere, "definition.Step.Reboot": notThere, "plan.Step.Image": noByte, "plan.Step.Trim": notThere, "plan.Step.Grow": "a step of its own",
 		"pin.Pin.URL": "where the same bytes came from", "pin.Pin.Dated": "for the reader",
+		"pin.Pin.Revision": notOfRepositories, "pin.Pin.Format": notOfRepositories, "pin.Pin.Size": notOfRepositories,
 	})
 	return except
+}
+
+// except adds fields that have one reason.
+func except(to map[string]string, reason string, fields ...string) map[string]string {
+	for _, field := range fields {
+		to[field] = reason
+	}
+	delete(to, "pin.Pin.Format") // of a template it counts
+	return to
 }
 
 func medium(name string) definition.Medium {
@@ -130,7 +202,7 @@ func installed() *definition.Install {
 		Kind: "preseed", Location: medium("netinst.iso"), Kernel: medium("linux"), Initrd: medium("initrd.gz"),
 		Answers: op.Secret{Value: "d-i x/y string z"}, Arguments: []string{"a=b", "c"},
 		Files:       []definition.InitrdFile{{Path: "/late.sh", Inputs: files()}, {Path: "/b"}},
-		MirrorProxy: "http://proxy.invalid:3128", Keyring: "/k.gpg", Refresh: "daily", Firmware: "bios", Memory: 1024,
+		MirrorProxy: "http://proxy.invalid:3128", Keyring: "/k.gpg", Refresh: "daily", Firmware: "bios", Memory: 1024, Network: *network(),
 	}
 }
 
@@ -180,7 +252,7 @@ func TestTheExamplesReachEveryField(t *testing.T) {
 			reached[c.field] = true
 		}
 	}
-	for _, v := range append([]any{Step{}, definition.Step{}, definition.Bootstrap{}, definition.Install{}, definition.InitrdFile{}, definition.Medium{}, definition.Import{}, definition.Input{}, definition.Test{}, definition.Command{}, pin.Pin{}}, structs()...) {
+	for _, v := range append([]any{Step{}, definition.Step{}, definition.Bootstrap{}, definition.Install{}, definition.InitrdFile{}, definition.Network{}, definition.Forward{}, definition.Medium{}, definition.Import{}, definition.Template{}, Template{}, definition.Input{}, definition.Test{}, op.CommandCheck{}, pin.Pin{}}, structs()...) {
 		for i := range reflect.TypeOf(v).NumField() {
 			field := reflect.TypeOf(v).Field(i)
 			name := reflect.TypeOf(v).String() + "." + field.Name
@@ -198,7 +270,9 @@ func TestTheExamplesReachEveryField(t *testing.T) {
 }
 
 // full is an operation of every kind that there is.
-func full() []op.Operation { return append(operations(), &op.Bootloader{}, &op.Agent{}) }
+func full() []op.Operation {
+	return append(operations(), &op.Bootloader{}, &op.Agent{Mask: []string{"a.service", "b.service"}})
+}
 
 func structs() []any {
 	var list []any
@@ -225,7 +299,7 @@ func TestTheParentIsInTheKey(t *testing.T) {
 
 func TestCommandsOfATestAreKeptApart(t *testing.T) {
 	seen := map[store.Key]string{}
-	for _, commands := range [][]definition.Command{
+	for _, commands := range [][]op.CommandCheck{
 		nil, {{}}, {{}, {}}, {{Run: "a"}, {}}, {{}, {Run: "a"}}, {{Run: "a", Expect: "b"}}, {{Run: "a\nexpect \"b\""}}, {{Run: "a"}, {Expect: "b"}},
 	} {
 		key := TestKey("layer", definition.Test{Kind: "boots", Firmware: "bios", Commands: commands})
@@ -304,6 +378,21 @@ func scribble(r *rand.Rand, v reflect.Value) {
 			**p = r.IntN(2) == 0
 		}
 		return
+	case **int:
+		*p = new(int)
+		return
+	case **string:
+		if r.IntN(2) == 0 {
+			*p = new(string)
+			scribble(r, reflect.ValueOf(*p).Elem())
+		}
+		return
+	case *map[string]string:
+		*p = map[string]string{}
+		for range r.IntN(3) {
+			(*p)[texts[r.IntN(len(texts))]] = texts[r.IntN(len(texts))]
+		}
+		return
 	case *map[string]op.Secret:
 		*p = map[string]op.Secret{}
 		for range r.IntN(3) {
@@ -353,7 +442,9 @@ func canonical(o op.Operation) string {
 	}
 	switch o := o.(type) {
 	case *op.Packages:
-		return fmt.Sprintf("%q %q %v", set(o.Install), set(o.Remove), o.Update)
+		return fmt.Sprintf("%q %q %v %v %q", set(o.Install), set(o.Remove), o.Update, o.Missing, o.Elsewhere)
+	case *op.Boot:
+		return canonical(&op.Run{Script: o.Script, Environment: o.Environment})
 	case *op.Run:
 		text := fmt.Sprintf("%q", o.Script)
 		for _, name := range slices.Sorted(maps.Keys(o.Environment)) {
@@ -362,6 +453,25 @@ func canonical(o op.Operation) string {
 		return text
 	case *op.Copy:
 		return fmt.Sprintf("%q %q %q %q", o.Destination, o.Owner, o.Group, o.Name)
+	case *op.CloudInit:
+		return fmt.Sprintf("%s %q %q", secret(o.UserData), o.MetaData, o.NetworkConfig)
+	case *op.Ansible:
+		said := *o
+		said.Vault, said.Directory, said.Variables = op.Secret{}, "", nil
+		said.Playbook, _ = o.InTree()
+		said.Host, said.User = o.InventoryHost(), o.Account()
+		text, _ := json.Marshal(said)
+		line := fmt.Sprintf("%s %+q", text, []any{said.Playbook, said.Host, said.Groups, said.Tags, said.SkipTags, said.Arguments, said.User, said.Python})
+		for _, name := range slices.Sorted(maps.Keys(o.Variables)) {
+			line += " " + name + " " + secret(o.Variables[name])
+		}
+		return line
+	case *op.Puppet:
+		said := *o
+		said.Timeout, said.Retries, said.Challenge, said.Sign, said.Clean, said.Modules, said.Payload = "", nil, op.Secret{}, nil, nil, "", ""
+		text, _ := json.Marshal(said)
+		return fmt.Sprintf("%s %+q", text, []any{said.Server, said.CAServer, said.Environment, said.Certname, said.Options, said.Tags, said.Facts, said.TrustedFacts,
+			said.Manifest, said.ConfigVersion, said.Repository, said.RepositoryKey})
 	case *op.TarIn:
 		return fmt.Sprintf("%q", o.Destination)
 	case *op.Password:

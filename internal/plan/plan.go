@@ -6,6 +6,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	"herdbook/internal/definition"
 	"herdbook/internal/digest"
@@ -23,6 +24,10 @@ type Plan struct {
 type Image struct {
 	definition.Image
 	Steps []Step
+	// Place is the target that the image is made for: its steps are what the place needs
+	// on the image that it is from, and it is delivered nowhere else. Nil for an image of
+	// the definition.
+	Place *definition.Target
 }
 
 // Step makes one layer.
@@ -32,9 +37,18 @@ type Step struct {
 	Bootstrap *definition.Bootstrap // set for the first step of a bootstrapped image
 	Install   *definition.Install   // set for the step that runs an installer; kernel and initrd are pinned
 	Import    *definition.Import    // set for the step that takes a disk image over
+	Template  *Template             // set for the step that takes an image of a repository over
 	Size      int64                 // bytes of the disk; set with Bootstrap and Install
+	Grow      int64                 // bytes that the disk has afterwards; set for the step that makes it larger
 	Trim      bool                  // free blocks are given back at the end
+	Shared    []definition.Step     // the boot steps behind it that are done in the same boot
 	Pins      []pin.Pin             // the state of the package repositories that it can see
+}
+
+// Template is an image of a repository, as it is pinned.
+type Template struct {
+	definition.Template
+	Pin pin.Pin
 }
 
 // Kinds of the steps that no definition spells out.
@@ -42,16 +56,49 @@ const (
 	KindBootstrap  = "bootstrap"
 	KindInstall    = "install"
 	KindImport     = "import"
+	KindTemplate   = "template"
+	KindGrow       = "grow"
 	KindBootloader = "bootloader"
 	KindSysprep    = "sysprep"
+	KindBoot       = "boot"
 )
 
 // Label names the step to people, as its block in the definition is named.
 func (s Step) Label() string {
-	if s.Name == "" {
-		return s.Kind
+	label := s.Kind
+	for i, part := range s.Parts() {
+		if i > 0 {
+			label += ","
+		}
+		if part.Name != "" {
+			label += fmt.Sprintf(" %q", part.Name)
+		}
 	}
-	return fmt.Sprintf("%s %q", s.Kind, s.Name)
+	return label
+}
+
+// Label names a step of the definition to people.
+func Label(s definition.Step) string { return Step{Step: s}.Label() }
+
+// Parts are the steps of the definition that the step does: one, or several boot steps.
+func (s Step) Parts() []definition.Step {
+	return append([]definition.Step{s.Step}, s.Shared...)
+}
+
+// join adds a step of the definition to those before it: to the last one, if they share
+// a boot.
+func join(steps []Step, next Step) []Step {
+	if n := len(steps) - 1; n >= 0 && sharesBoot(steps[n].Step, next.Step) {
+		steps[n].Shared = append(steps[n].Shared, next.Step)
+		return steps
+	}
+	return append(steps, next)
+}
+
+// sharesBoot tells whether a boot step is done in the boot of another before it: it
+// does unless it wants another machine, or a boot of its own.
+func sharesBoot(before, next definition.Step) bool {
+	return before.Kind == KindBoot && next.Kind == KindBoot && !next.Reboot && before.Firmware == next.Firmware && before.Network.Equal(next.Network)
 }
 
 // New plans every image of a definition. Each suite that it uses must be
@@ -71,14 +118,40 @@ func New(d *definition.Definition, lock pin.Lock) (*Plan, error) {
 		planned := Image{Image: image, Steps: steps}
 		for _, s := range image.Steps {
 			step := Step{Step: s, Image: image.Name, Trim: s.Kind == KindSysprep}
-			if s.Network {
+			if s.Network != nil {
 				step.Pins = pins
 			}
-			planned.Steps = append(planned.Steps, step)
+			planned.Steps = join(planned.Steps, step)
 		}
-		p.Images = append(p.Images, planned)
+		planned.Targets = nil
+		var places []Image
+		for _, t := range image.Targets {
+			if t.Place() == "" {
+				planned.Targets = append(planned.Targets, t)
+			} else {
+				places = append(places, place(image, t, pins))
+			}
+		}
+		p.Images = append(append(p.Images, planned), places...)
 	}
 	return p, nil
+}
+
+// place is the image that a target needs on top of another: one more, so that it is
+// looked up, built beside others and explained like any.
+func place(image definition.Image, t definition.Target, pins []pin.Pin) Image {
+	made := Image{
+		Image: definition.Image{Name: t.Place(), From: image.Name, Targets: []definition.Target{t}, Position: t.Position},
+		Place: &t,
+	}
+	for i, s := range t.Steps {
+		step := Step{Step: s, Image: made.Name, Trim: i == len(t.Steps)-1}
+		if s.Network != nil {
+			step.Pins = pins
+		}
+		made.Steps = append(made.Steps, step)
+	}
+	return made
 }
 
 // first are the steps by which an image starts by itself, and the package
@@ -101,8 +174,34 @@ func first(image definition.Image, lock pin.Lock) ([]Step, []pin.Pin, error) {
 	case image.Import != nil:
 		step.Kind, step.Import = KindImport, image.Import
 		return []Step{step}, nil, nil
+	case image.Template != nil:
+		steps, err := instance(image, lock)
+		return steps, nil, err
 	}
 	return nil, nil, nil
+}
+
+// instance is how an image of a repository begins: as it is there, then with a
+// larger disk, if that is asked for. They are two layers: images that differ in
+// their size have the first in common.
+func instance(image definition.Image, lock pin.Lock) ([]Step, error) {
+	p, ok := lock.Get(image.Template.PinName())
+	if !ok {
+		return nil, notPinned(image.Template.PinName())
+	}
+	made := []Step{{
+		Step:     definition.Step{Kind: KindTemplate, Name: image.Template.Selector().String(), Position: image.Position},
+		Image:    image.Name,
+		Template: &Template{*image.Template, p},
+	}}
+	size := image.Disk.Size
+	switch {
+	case size == 0 || size == p.Size:
+		return made, nil
+	case size < p.Size:
+		return nil, fmt.Errorf("%s has a disk of %d bytes, and the definition gives it %d: herdbook makes no disk smaller", image.Template.Selector(), p.Size, size)
+	}
+	return append(made, Step{Step: definition.Step{Kind: KindGrow, Position: image.Position}, Image: image.Name, Grow: size}), nil
 }
 
 // installation is an installation whose kernel and initrd are those of the lock,
@@ -138,7 +237,7 @@ func locked(m definition.Medium, name string, lock pin.Lock) (definition.Medium,
 		name = pin.FileName(m.URL)
 	}
 	p, ok := lock.Get(name)
-	sum := p.Digest.Checksum()
+	sum := p.Checksum
 	switch {
 	case !ok:
 		return m, notPinned(name)
@@ -181,7 +280,7 @@ func (p *Plan) Image(name string) (Image, bool) {
 }
 
 // With returns the plan of the named images and all their ancestors; of all
-// images if no name is given.
+// images if no name is given. What the targets of those need comes with them.
 func (p *Plan) With(names ...string) (*Plan, error) {
 	if len(names) == 0 {
 		return p, nil
@@ -197,13 +296,28 @@ func (p *Plan) With(names ...string) (*Plan, error) {
 			name = image.From
 		}
 	}
+	return p.keep(func(image Image) bool { return needed[image.Name] || image.Place != nil && needed[image.From] }), nil
+}
+
+// Delivering returns the plan without the targets that are not wanted, and what they
+// need.
+func (p *Plan) Delivering(wanted func(definition.Target) bool) *Plan {
+	some := p.keep(func(image Image) bool { return image.Place == nil || wanted(*image.Place) })
+	for i := range some.Images {
+		targets := slices.Clone(some.Images[i].Targets)
+		some.Images[i].Targets = slices.DeleteFunc(targets, func(t definition.Target) bool { return !wanted(t) })
+	}
+	return some
+}
+
+func (p *Plan) keep(wanted func(Image) bool) *Plan {
 	some := &Plan{}
 	for _, image := range p.Images {
-		if needed[image.Name] {
+		if wanted(image) {
 			some.Images = append(some.Images, image)
 		}
 	}
-	return some, nil
+	return some
 }
 
 // State is what is known of a step before anything is built.

@@ -15,6 +15,7 @@ import (
 	"herdbook/internal/peer"
 	"herdbook/internal/pin"
 	"herdbook/internal/store"
+	"herdbook/internal/target"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 func of(text string) digest.Digest { return digest.Of([]byte(text)) }
 
 func lockOf(release string) pin.Lock {
-	return pin.Lock{}.With(pin.Pin{Name: pin.AptName(mirror, suite), URL: mirror + "/dists/bookworm/InRelease", Digest: of(release)})
+	return pin.Lock{}.With(pin.Pin{Name: pin.AptName(mirror, suite), URL: mirror + "/dists/bookworm/InRelease", Checksum: of(release).Checksum()})
 }
 
 // operations is one of every kind that a definition can have, all fields set.
@@ -56,11 +57,38 @@ func operations() []op.Operation {
 		&op.TarIn{Source: "site.tar", Destination: "/srv"},
 		&op.Edit{Path: "/etc/motd", Expression: "s/cow/moo/"},
 		&op.Firstboot{Name: "register", Script: "true", Command: "false", Install: []string{"curl", "jq"}, Retries: 3, Optional: true},
+		&op.Boot{Script: "#!/bin/sh\ntrue\n", Environment: map[string]op.Secret{"A": {Value: "1"}, "TOKEN": {Value: "hunter2", Name: "TOKEN", Version: "3"}}},
+		fullPuppet(),
+		fullAnsible(),
+		&op.CloudInit{UserData: op.Secret{Value: "#cloud-config", Name: "SEED", Version: "2"}, MetaData: "instance-id: i", NetworkConfig: "version: 2", AllowWarnings: true},
 		&op.Relabel{Exclude: []string{"/srv", "/opt"}, AtBoot: true},
 		&op.Sysprep{
 			Operations: []string{"machine-id", "tmp-files", "user-account", "script"}, RemoveUserAccounts: []string{"eve", "mallory"},
 			KeepUserAccounts: []string{"alice", "bob"}, Scripts: []string{"true\n", "false\n"}, MachineID: op.UninitializedMachineID,
 		},
+	}
+}
+
+func fullAnsible() *op.Ansible {
+	yes := true
+	return &op.Ansible{
+		Playbook: "site/plays/web.yml", Directory: "site", Host: "calf", Groups: []string{"web", "edge"},
+		Variables: map[string]op.Secret{"colour": {Value: "red"}, "token": {Value: "hunter2", Name: "TOKEN", Version: "3"}},
+		Vault:     op.Secret{Value: "hunter3", Name: "VAULT", Version: "1"}, Tags: []string{"a", "b"}, SkipTags: []string{"c", "d"},
+		Arguments: []string{"--diff", "-v"}, User: "deploy", Become: true, Python: "/usr/bin/python3", Idempotent: &yes,
+	}
+}
+
+// fullPuppet has more than one can have.
+func fullPuppet() *op.Puppet {
+	yes, no, retries, install := true, false, 5, "puppet"
+	return &op.Puppet{
+		Server: "puppet.example.org", Port: 8141, CAServer: "ca.example.org", Environment: "staging", Certname: "build.example.org", Timeout: "2m",
+		Options: map[string]string{"strict_variables": "true"}, Tags: []string{"web", "base"}, Facts: map[string]string{"rack": "r1", "row": "2"},
+		TrustedFacts: map[string]string{"pp_role": "web"}, Challenge: op.Secret{Value: "hunter2", Name: "CHALLENGE", Version: "1"},
+		Manifest: "include web\n", Modules: "modules", ConfigVersion: "v1", Retries: &retries, Idempotent: &yes,
+		Install: &install, Repository: "deb https://apt.example.org bookworm puppet8", RepositoryKey: "-----BEGIN", KeepAgent: &no,
+		Sign: []string{"ssh", "ca"}, Clean: []string{"ssh", "ca", "clean"},
 	}
 }
 
@@ -85,7 +113,9 @@ func herd() *definition.Definition {
 	base := definition.Image{Name: "base", Bootstrap: boot(), Disk: definition.Disk{Size: 4 << 30}, Position: "herdbook.hcl:1"}
 	for i, o := range operations() {
 		step := definition.Step{Kind: o.Kind(), Name: fmt.Sprint("s", i), Operation: o, Timeout: time.Minute, Position: fmt.Sprintf("herdbook.hcl:%d", 10+i)}
-		step.Network = o.Kind() == "packages"
+		if o.Kind() == "packages" {
+			step.Network = &definition.Network{}
+		}
 		if _, reads := op.HostSource(o); reads {
 			step.Files = files()
 		}
@@ -94,12 +124,22 @@ func herd() *definition.Definition {
 	base.Tests = []definition.Test{{Kind: "boots", Firmware: "bios"}, {Kind: "clones", Firmware: "bios", Allow: []string{"hostname"}}}
 	child := definition.Image{Name: "child", From: "base", Steps: []definition.Step{
 		{Kind: "hostname", Name: "name", Operation: &op.Hostname{Name: "calf"}},
-		{Kind: "packages", Name: "more", Operation: &op.Packages{Install: []string{"htop"}}, Network: true},
+		{Kind: "packages", Name: "more", Operation: &op.Packages{Install: []string{"htop"}}, Network: network()},
 	}}
 	other := definition.Image{Name: "other", Bootstrap: boot(), Disk: definition.Disk{Size: 2 << 30}, Steps: []definition.Step{
 		{Kind: "hostname", Name: "name", Operation: &op.Hostname{Name: "bull"}},
 	}}
 	return &definition.Definition{Dir: "/home/me", Images: []definition.Image{base, child, other}}
+}
+
+// network is one that says everything.
+func network() *definition.Network {
+	return &definition.Network{
+		Hosts:     map[string]string{"puppet.example.org": "10.0.2.2", "mirror.example.org": "192.0.2.7"},
+		HostPorts: []uint16{8140, 80}, DNS: []string{"10.0.0.53:53", "10.0.0.54:53"},
+		Proxy:   op.Secret{Value: "http://proxy.example.org:3128", Name: "PROXY", Version: "1"},
+		Forward: []definition.Forward{{Host: 2222, Guest: 22}, {Host: 8080, Guest: 80}},
+	}
 }
 
 // keys resolves every step as if all had been built, each layer's digest coming
@@ -183,7 +223,7 @@ func TestWhatLeavesKeysAlone(t *testing.T) {
 		},
 		"tests, publishing, targets and refresh": func(base *definition.Image) {
 			base.Tests, base.Publish = nil, []definition.Publish{{Repository: "r", Name: "n"}}
-			base.Targets = []definition.Target{{Kind: "docker"}}
+			base.Targets = []definition.Target{{Target: &target.Docker{Tags: []string{"base:latest"}}, Image: "base"}}
 			base.Bootstrap.Refresh = "never"
 		},
 		"where the files of a copy lie": func(base *definition.Image) {
@@ -212,14 +252,14 @@ func TestSysprepWithoutAListIsSysprepWithItsDefaults(t *testing.T) {
 }
 
 func TestTestKeyHoldsTheTest(t *testing.T) {
-	test := definition.Test{Kind: "boots", Firmware: "bios", Timeout: time.Minute, Position: "x:1", Commands: []definition.Command{{Name: "n", Run: "r", Expect: "e"}}}
+	test := definition.Test{Kind: "boots", Firmware: "bios", Timeout: time.Minute, Position: "x:1", Commands: []op.CommandCheck{{Name: "n", Run: "r", Expect: "e"}}}
 	key := TestKey(of("layer"), test)
 	for name, change := range map[string]func(*definition.Test){
 		"firmware": func(t *definition.Test) { t.Firmware = "uefi" },
-		"command":  func(t *definition.Test) { t.Commands = []definition.Command{{Name: "n", Run: "other", Expect: "e"}} },
-		"expect":   func(t *definition.Test) { t.Commands = []definition.Command{{Name: "n", Run: "r", Expect: "f"}} },
+		"command":  func(t *definition.Test) { t.Commands = []op.CommandCheck{{Name: "n", Run: "other", Expect: "e"}} },
+		"expect":   func(t *definition.Test) { t.Commands = []op.CommandCheck{{Name: "n", Run: "r", Expect: "f"}} },
 		"status": func(t *definition.Test) {
-			t.Commands = []definition.Command{{Name: "n", Run: "r", Expect: "e", ExitStatus: 1}}
+			t.Commands = []op.CommandCheck{{Name: "n", Run: "r", Expect: "e", ExitStatus: 1}}
 		},
 		"fewer": func(t *definition.Test) { t.Commands = nil },
 	} {
@@ -258,6 +298,60 @@ func TestWithTakesAncestorsAlong(t *testing.T) {
 	}
 	if _, err := p.With("nosuch"); err == nil || !strings.Contains(err.Error(), `"nosuch"`) {
 		t.Errorf("With(nosuch): %v", err)
+	}
+}
+
+// meadow is a target that needs something on the image.
+type meadow struct{ Grass string }
+
+func (*meadow) Kind() string        { return "meadow" }
+func (*meadow) Version() int        { return 1 }
+func (*meadow) Variant() string     { return "green" }
+func (*meadow) Check() []op.Problem { return nil }
+func (m *meadow) Adjustments() []target.Adjustment {
+	return []target.Adjustment{{Name: "grass", Operation: &op.File{Path: "/grass", Content: m.Grass}}}
+}
+
+func TestWhatATargetNeedsIsAnImageOnTopOfTheOther(t *testing.T) {
+	d := herd()
+	docker := definition.Target{Target: &target.Docker{Tags: []string{"base:latest"}}, Image: "base"}
+	green := definition.Target{
+		Target: &meadow{"high"}, Image: "base", Position: "x:9",
+		Steps: []definition.Step{{Kind: "file", Name: "grass", Operation: &op.File{Path: "/grass", Content: "high"}, Network: &definition.Network{}}},
+	}
+	d.Images[0].Targets = []definition.Target{docker, green}
+	p, err := New(d, lockOf("release"))
+	peer.Must(t, err)
+	names := func(p *Plan) (list []string) {
+		for _, image := range p.Images {
+			list = append(list, image.Name)
+			for _, t := range image.Targets {
+				list = append(list, "→"+t.Name())
+			}
+		}
+		return list
+	}
+	if diff := cmp.Diff([]string{"base", "→docker", "base/meadow-green", "→meadow-green", "child", "other"}, names(p)); diff != "" {
+		t.Error(diff)
+	}
+	made, _ := p.Image("base/meadow-green")
+	if made.From != "base" || made.Place == nil || len(made.Steps) != 1 || !made.Steps[0].Trim || len(made.Steps[0].Pins) != 1 || made.Steps[0].Image != made.Name {
+		t.Errorf("%+v", made)
+	}
+	part, err := p.With("base")
+	peer.Must(t, err)
+	for want, wanted := range map[string]func(definition.Target) bool{
+		"base →docker base/meadow-green →meadow-green": func(definition.Target) bool { return true },
+		"base →docker":                         func(t definition.Target) bool { return t.Kind() == "docker" },
+		"base base/meadow-green →meadow-green": func(t definition.Target) bool { return t.Name() == "meadow-green" },
+		"base":                                 func(definition.Target) bool { return false },
+	} {
+		if got := strings.Join(names(part.Delivering(wanted)), " "); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if whole := names(p); len(whole) != 6 {
+		t.Errorf("the plan itself was changed: %v", whole)
 	}
 }
 
@@ -304,9 +398,7 @@ func TestAnInstallationIsThatOfTheLock(t *testing.T) {
 	kernel, initrd := medium("linux"), medium("initrd.gz")
 	lock := pin.Lock{}
 	for part, m := range map[pin.Part]definition.Medium{pin.Kernel: kernel, pin.Initrd: initrd} {
-		d, err := digest.Parse(strings.TrimPrefix(string(m.Checksum), "sha256:"))
-		peer.Must(t, err)
-		lock = lock.With(pin.Pin{Name: pin.InstallerName(tree, part), URL: m.URL, Digest: d})
+		lock = lock.With(pin.Pin{Name: pin.InstallerName(tree, part), URL: m.URL, Checksum: m.Checksum})
 	}
 	sum := func(c digest.Checksum) definition.Medium { return definition.Medium{Checksum: c} }
 	long := digest.Checksum("sha512:" + strings.Repeat("0", 128))

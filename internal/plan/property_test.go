@@ -14,6 +14,7 @@ import (
 	"herdbook/internal/op"
 	"herdbook/internal/pin"
 	"herdbook/internal/store"
+	"herdbook/internal/target"
 )
 
 // tape makes choices and can make them again, so that one definition is made twice,
@@ -57,8 +58,14 @@ func (c *tape) herds() *definition.Definition {
 
 func (c *tape) step() definition.Step {
 	all := operations()
-	s := definition.Step{Operation: all[c.below(len(all)-1)], Network: c.below(2) == 0, Timeout: time.Duration(c.below(9))} // sysprep is no step
+	s := definition.Step{Operation: all[c.below(len(all)-1)], Timeout: time.Duration(c.below(9))} // sysprep is no step
+	if c.below(2) == 0 {
+		s.Network = network()
+	}
 	s.Kind, s.Name = s.Operation.Kind(), fmt.Sprint("step", c.below(1000))
+	if op.Booted(s.Operation) {
+		s.Firmware, s.Reboot = "bios", true // each step is one of the plan
+	}
 	if _, reads := op.HostSource(s.Operation); reads {
 		s.Files = files()
 	}
@@ -105,13 +112,19 @@ func (c *change) mark(d *definition.Definition, name string, step int) {
 var leftOut = map[string]bool{
 	"definition.Step.Name": true, "definition.Step.Timeout": true, "definition.Step.Position": true,
 	"definition.Input.Path": true, "op.Copy.Source": true, "op.Copy.Payload": true, "op.TarIn.Source": true, "op.TarIn.Payload": true,
+	"op.Puppet.Timeout": true, "op.Puppet.Retries": true, "op.Puppet.Challenge": true, "op.Puppet.Sign": true, "op.Puppet.Clean": true,
+	"op.Ansible.Vault": true, "op.CloudInit.AllowWarnings": true,
+	"op.Puppet.Modules": true, "op.Puppet.Payload": true,
 	"definition.Bootstrap.Keyring": true, "definition.Bootstrap.Refresh": true,
+	"definition.Network.HostPorts": true, "definition.Network.DNS": true, "definition.Network.Proxy": true,
+	"definition.Network.Forward": true, "definition.Forward.Host": true, "definition.Forward.Guest": true,
 }
 
 // vary changes one field of v, which makes the steps of an image from one on.
 func (c *change) vary(choose *tape, v any, mark func()) {
 	list := slices.DeleteFunc(variations(reflect.ValueOf(v), ""), func(v variation) bool {
-		return v.field == "definition.Step.Kind" // which is always that of the operation
+		// The kind is always that of the operation, and the other makes one step of two.
+		return v.field == "definition.Step.Kind" || v.field == "definition.Step.Reboot"
 	})
 	one := list[choose.below(len(list))]
 	one.apply()
@@ -142,7 +155,7 @@ func meddle(choose *tape, d *definition.Definition) change {
 	case kind == 8 && image.Bootstrap != nil:
 		c.what = "the mirror's state is another"
 		p := release(image.Bootstrap.Mirror, image.Bootstrap.Suite)
-		p.Digest = of("other")
+		p.Checksum = of("other").Checksum()
 		c.lock = pinned(d).With(p)
 		for _, other := range d.Images {
 			if other.Bootstrap != nil && other.Bootstrap.Suite == image.Bootstrap.Suite {
@@ -218,7 +231,7 @@ func TestInAnyHerdNamesAndDeliveriesChangeNoKey(t *testing.T) {
 			}
 			image.Tests = []definition.Test{{Kind: "boots", Firmware: "uefi"}}
 			image.Publish = []definition.Publish{{Repository: "r", Name: "n"}}
-			image.Targets = []definition.Target{{Kind: "docker", Docker: &definition.Docker{Tags: []string{"a:b"}}}}
+			image.Targets = []definition.Target{{Target: &target.Docker{Tags: []string{"a:b"}}, Image: image.Name}}
 			if b := image.Bootstrap; b != nil {
 				p := release(b.Mirror, b.Suite)
 				p.URL, p.Dated = "http://elsewhere", "tomorrow"

@@ -23,7 +23,7 @@ func planned(t interface{ Fatal(...any) }, d *definition.Definition, l pin.Lock)
 }
 
 func release(mirror, suite string) pin.Pin {
-	return pin.Pin{Name: pin.AptName(mirror, suite), URL: mirror + "/dists/" + suite + "/InRelease", Digest: of(mirror + suite), Dated: "today"}
+	return pin.Pin{Name: pin.AptName(mirror, suite), URL: mirror + "/dists/" + suite + "/InRelease", Checksum: of(mirror + suite).Checksum(), Dated: "today"}
 }
 
 // chain is the herd and an image without steps behind it.
@@ -48,7 +48,7 @@ func TestABootstrappedImageBeginsWithTwoLayers(t *testing.T) {
 	if s := steps[0]; s.Bootstrap == nil || s.Size != 4<<30 || s.Operation != nil {
 		t.Errorf("the first step is %+v", s)
 	}
-	if s := steps[1]; s.Bootstrap != nil || s.Operation.Kind() != "bootloader" || s.Network {
+	if s := steps[1]; s.Bootstrap != nil || s.Operation.Kind() != "bootloader" || s.Network != nil {
 		t.Errorf("the second step is %+v", s)
 	}
 	for _, image := range p.Images {
@@ -65,7 +65,7 @@ func TestABootstrappedImageBeginsWithTwoLayers(t *testing.T) {
 func TestOnlyStepsWithANetworkSeeRepositories(t *testing.T) {
 	d := chain()
 	d.Images[2].Bootstrap.Suite = "trixie"
-	steps := []definition.Step{{Kind: "run", Operation: &op.Run{}, Network: true}, {Kind: "run", Operation: &op.Run{}}}
+	steps := []definition.Step{{Kind: "run", Operation: &op.Run{}, Network: &definition.Network{}}, {Kind: "run", Operation: &op.Run{}}}
 	d.Images = append(d.Images, definition.Image{Name: "a", From: "same", Steps: steps}, definition.Image{Name: "b", From: "other", Steps: steps})
 	p := planned(t, d, pin.Lock{}.With(release(mirror, suite)).With(release(mirror, "trixie")))
 	for name, suite := range map[string]string{"a": suite, "b": "trixie"} {

@@ -38,6 +38,12 @@ func variations(v reflect.Value, field string) []variation {
 		}
 		return list
 	case reflect.Map:
+		if v.Type() == reflect.TypeFor[map[string]string]() && v.IsNil() {
+			return []variation{{field, "has one", false, func() { v.Set(reflect.ValueOf(map[string]string{"added": ""})) }}}
+		}
+		if m, ok := v.Interface().(map[string]string); ok {
+			return textVariations(m, field)
+		}
 		return mapVariations(v.Interface().(map[string]op.Secret), field)
 	case reflect.Slice:
 		return sliceVariations(v, field)
@@ -49,6 +55,8 @@ func variations(v reflect.Value, field string) []variation {
 		return list
 	case reflect.Bool:
 		return []variation{{field, "is the other", false, func() { v.SetBool(!v.Bool()) }}}
+	case reflect.Uint16:
+		return []variation{{field, "is larger", false, func() { v.SetUint(v.Uint() + 1) }}}
 	case reflect.Int, reflect.Int64:
 		return []variation{{field, "is larger", false, func() { v.SetInt(v.Int() + 1) }}}
 	}
@@ -85,9 +93,31 @@ func mapVariations(m map[string]op.Secret, field string) []variation {
 	return list
 }
 
+func textVariations(m map[string]string, field string) []variation {
+	list := []variation{{field, "has one more", false, func() { m[fmt.Sprint("added", len(m))] = "" }}}
+	for name, value := range m {
+		list = append(list,
+			variation{field, "has no " + name, false, func() { delete(m, name) }},
+			variation{field, name + " is longer", false, func() { m[name] = value + "x" }})
+	}
+	slices.SortFunc(list, func(a, b variation) int { return strings.Compare(a.how, b.how) })
+	return list
+}
+
+// networkVariations: there may be none, and one that is there may be another.
+func networkVariations(v reflect.Value, field string) []variation {
+	if v.IsNil() {
+		return []variation{{field, "is there", false, func() { v.Set(reflect.ValueOf(network())) }}}
+	}
+	return append(variations(v.Elem(), field), variation{field, "is not there", false, func() { v.SetZero() }})
+}
+
 // pointerVariations of an optional flag: each of its three values; else of what it
 // points to.
 func pointerVariations(v reflect.Value, field string) []variation {
+	if field == "definition.Step.Network" {
+		return networkVariations(v, field)
+	}
 	flag, ok := v.Interface().(*bool)
 	if !ok {
 		if v.IsNil() {
@@ -133,7 +163,7 @@ func sliceVariations(v reflect.Value, field string) []variation {
 		return append(list, sysprepVariations(v.Addr().Interface().(*[]string), field)...)
 	}
 	if n > 0 {
-		list = append(list, variation{field, "lacks one", false, func() { v.Set(v.Slice(0, n-1)) }})
+		list = append(list, variation{field, "lacks one", unordered[field] && standsBefore(v, n-1), func() { v.Set(v.Slice(0, n-1)) }})
 	}
 	if texts, ok := v.Addr().Interface().(*[]string); ok {
 		list = append(list, variation{field, "has one more", false, func() { *texts = append(slices.Clone(*texts), fmt.Sprint("added", n)) }})
@@ -142,6 +172,16 @@ func sliceVariations(v reflect.Value, field string) []variation {
 		list = append(list, variations(v.Index(i), field)...)
 	}
 	return list
+}
+
+// standsBefore tells whether what a list has at n stands further up, too.
+func standsBefore(list reflect.Value, n int) bool {
+	for i := range n {
+		if reflect.DeepEqual(list.Index(i).Interface(), list.Index(n).Interface()) {
+			return true
+		}
+	}
+	return false
 }
 
 // sysprepVariations stay with what there is. None at all means the defaults.

@@ -12,12 +12,16 @@ import (
 
 // debianPackages tells where a program comes from, in Debian and Ubuntu.
 var debianPackages = map[string]string{
-	"apt-cacher-ng": "apt-cacher-ng",
-	"mmdebstrap":    "mmdebstrap",
-	"mke2fs":        "e2fsprogs",
-	"newuidmap":     "uidmap",
-	"newgidmap":     "uidmap",
-	"tar":           "tar",
+	"apt-cacher-ng":    "apt-cacher-ng",
+	"ansible-playbook": "ansible-core",
+	"ssh":              "openssh-client",
+	"mmdebstrap":       "mmdebstrap",
+	"mke2fs":           "e2fsprogs",
+	"mksquashfs":       "squashfs-tools",
+	"newuidmap":        "uidmap",
+	"newgidmap":        "uidmap",
+	"tar":              "tar",
+	"xz":               "xz-utils",
 }
 
 // MissingError says that a program is not installed.
@@ -94,6 +98,9 @@ func (p *Process) Err() error { return p.err }
 
 // Kill ends it at once. An error of the signal means that it has ended already.
 func (p *Process) Kill() { _ = p.process.Kill() }
+
+// KillAll ends it at once, with all that it started and that is in its process group.
+func (p *Process) KillAll() { _ = syscall.Kill(-p.process.Pid, syscall.SIGKILL) }
 
 // Terminate asks it to end.
 func (p *Process) Terminate() { _ = p.process.Signal(syscall.SIGTERM) }

@@ -1,16 +1,29 @@
-// Package repo knows the text of a repository's index, as virt-builder reads
-// it (virt-builder(1), "CREATING YOUR OWN TEMPLATES"). Signing it is package
-// signed, putting images and index into a directory is package repo/publish.
+// Package repo knows what a repository is: images, their revisions, the channels
+// that point to them, and the text of the index that says so, as virt-builder reads
+// it (virt-builder(1), "CREATING YOUR OWN TEMPLATES"). All of it is values. Signing
+// the text is package signed; writing it, package repo/publish; reading that of
+// others, package repo/client.
+//
+// An image is known by its name and architecture and has revisions, counted from 1.
+// Each is an entry of the index. A channel, such as testing, is a name that points
+// to one revision until it is moved. The channel stable has the image's plain name:
+//
+//	[web]             the revision that stable points to; aliases web-stable and web-r7
+//	[web-r8]          another one; aliases web-testing, if testing points to it
+//	[web-r6]          one that nothing points to, which is hidden
+//
+// What herdbook knows beside what virt-builder does stands in keys that begin with
+// herdbook_, which virt-builder ignores, and what it says of the whole index in
+// comments at its start.
 package repo
 
 import (
-	"bytes"
-	"errors"
+	"cmp"
 	"fmt"
-	"io/fs"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
+	"time"
 )
 
 // The names of a repository's files.
@@ -18,9 +31,35 @@ const (
 	IndexName       = "index"     // the text
 	SignedIndexName = "index.asc" // the text, clear-signed
 	KeyName         = "key.asc"   // the public key that it is signed with
+	ImageDir        = "images"    // what the index names, each file named by its content
 )
 
-// Entry is an image of a repository.
+// Stable is the channel whose revision has the plain name of its image.
+const Stable = "stable"
+
+// MaxIndex is the size that the text of an index, with its signature, may have, in
+// bytes. One of 10,000 revisions has a tenth.
+const MaxIndex = 64 << 20
+
+// Index is what a repository says of itself and of its images.
+type Index struct {
+	Header
+	Entries []Entry // by image and architecture, the newest revision first
+}
+
+// Header is what an index says of itself. The zero value is that of a repository
+// which herdbook did not write.
+type Header struct {
+	Version int       // raised by one with each change
+	Signed  time.Time // when this version was made
+	Expires time.Time // when readers must not take it for the newest any more; zero for never
+
+	// Location is where the repository is served, a URL of http, https or file without
+	// a slash at its end: for what takes no relative paths. "" if nobody says.
+	Location string
+}
+
+// Entry is one revision of an image.
 type Entry struct {
 	ID             string // what virt-builder asks for
 	Name           string // for people
@@ -29,13 +68,42 @@ type Entry struct {
 	File           string // path relative to the index
 	Checksum       string // SHA-512 of the file, lower-case hexadecimal
 	Revision       int
-	Format         string // raw or qcow2
-	Size           int64  // bytes that the guest sees
-	CompressedSize int64  // bytes of the file
-	Expand         string // partition that grows with the disk, such as /dev/sda3
-	Notes          string // may have several lines
-	Layer          string // digest of the layer that it was published from: a key of ours, which others ignore
-	Other          []Field
+	Format         string   // raw or qcow2, of what is in the file
+	Size           int64    // bytes that the guest sees
+	CompressedSize int64    // bytes of the file
+	Expand         string   // partition that grows with the disk, such as /dev/sda3
+	LVExpand       string   // logical volume that grows with it, such as /dev/vg/root
+	Notes          string   // may have several lines
+	Hidden         bool     // not listed
+	Aliases        []string // other names
+	Facts
+	Other []Field // those that have no place here, as they are
+}
+
+// Facts are what only herdbook tells of a revision.
+type Facts struct {
+	Image     string     // the name that it was published by; "" in the index of others
+	Layer     string     // digest of the layer that it was published from
+	Published time.Time  // zero in the index of others
+	Channels  []string   // those that point to it
+	Released  []Release  // when channels came to point to it, those of now and of before
+	Artefacts []Artefact // its files
+	Cmdline   string     // words for the kernel among them, such as root=UUID=… ro
+}
+
+// Release is when a channel came to point to a revision.
+type Release struct {
+	Channel string
+	Time    time.Time
+}
+
+// Artefact is one file of a revision.
+type Artefact struct {
+	Kind   string // qcow2, xz, box.libvirt, kernel, initrd, manifest
+	File   string // path relative to the index
+	Size   int64  // bytes
+	SHA256 string // lower-case hexadecimal
+	SHA512 string
 }
 
 // Field is one that has no place in Entry; it is kept as it is.
@@ -44,185 +112,203 @@ type Field struct {
 	Value string // lines after the first without the blank that begins them
 }
 
-// layerKey is how an index names a layer.
-const layerKey = "herdbook_layer"
+// Of is the name of the image that the entry is a revision of.
+func (e Entry) Of() string { return cmp.Or(e.Image, e.ID) }
 
-// Format writes an index: exactly one blank line between sections and none in
-// them, since virt-builder before 1.55.6 knows no other way.
-func Format(entries []Entry) []byte {
-	var out bytes.Buffer
-	for i, e := range entries {
-		if i > 0 {
-			out.WriteByte('\n')
+// Artefact returns the file of a kind.
+func (e Entry) Artefact(kind string) (Artefact, bool) {
+	for _, a := range e.Artefacts {
+		if a.Kind == kind {
+			return a, true
 		}
-		e.format(&out)
 	}
-	return out.Bytes()
+	return Artefact{}, false
 }
 
-func (e Entry) format(out *bytes.Buffer) {
-	fmt.Fprintf(out, "[%s]\n", e.ID)
-	write := func(key, value string) {
-		fmt.Fprintf(out, "%s=%s\n", key, strings.ReplaceAll(value, "\n", "\n "))
-	}
-	field := func(key, value string) {
-		if value != "" {
-			write(key, value)
+// Files are the paths of all files that the entry names.
+func (e Entry) Files() []string {
+	files := []string{e.File}
+	for _, a := range e.Artefacts {
+		if a.File != e.File {
+			files = append(files, a.File)
 		}
 	}
-	number := func(n int64) string {
-		if n == 0 {
-			return ""
-		}
-		return strconv.FormatInt(n, 10)
-	}
-	field("name", e.Name)
-	field("osinfo", e.OSInfo)
-	field("file", e.File)
-	field("arch", e.Arch)
-	field("checksum[sha512]", e.Checksum)
-	write("revision", strconv.Itoa(e.Revision)) // 0 is not 1, which it is when it is missing
-	field("format", e.Format)
-	field("size", number(e.Size))
-	field("compressed_size", number(e.CompressedSize))
-	field("expand", e.Expand)
-	field("notes", e.Notes)
-	field(layerKey, e.Layer)
-	for _, f := range e.Other {
-		write(f.Key, f.Value)
-	}
+	return files
 }
 
-// The grammar, after virt-builder's scanner.
+// Has tells whether a channel points to the revision.
+func (e Entry) Has(channel string) bool { return slices.Contains(e.Channels, channel) }
+
+// Was tells whether a channel points to the revision, or did at some time.
+func (e Entry) Was(channel string) bool {
+	_, was := e.released(channel)
+	return was
+}
+
+// released is when a channel came to point to the revision.
+func (e Entry) released(channel string) (time.Time, bool) {
+	for _, r := range e.Released {
+		if r.Channel == channel {
+			return r.Time, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// History is the revision that a channel of an image points to, and those with
+// lower numbers that it pointed to before, the newest first: what a reader may see
+// who takes the greatest of what there is. It is empty if nothing is pointed to.
+func (x Index) History(image, arch, channel string) []Entry {
+	var list []Entry
+	for _, e := range x.Revisions(image, arch) {
+		if e.Has(channel) || e.Was(channel) && len(list) > 0 {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// Images are the names of the images, in order.
+func (x Index) Images() []string {
+	var names []string
+	for _, e := range x.Entries {
+		names = append(names, e.Of())
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Split makes an index of each image, by their names: what is asked of one image is
+// asked of fewer entries.
+func (x Index) Split() []Index {
+	var list []Index
+	of := map[string]int{}
+	for _, image := range x.Images() {
+		of[image] = len(list)
+		list = append(list, Index{Header: x.Header})
+	}
+	for _, e := range x.Entries {
+		part := &list[of[e.Of()]]
+		part.Entries = append(part.Entries, e)
+	}
+	return list
+}
+
+// Revisions are those of an image, of all architectures, or only of one if arch
+// is not "".
+func (x Index) Revisions(image, arch string) []Entry {
+	var list []Entry
+	for _, e := range x.Entries {
+		if e.Of() == image && (arch == "" || e.Arch == arch) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// Selector says which revision of an image is meant: exactly one of Channel and
+// Revision is set, or none for what the plain name stands for.
+type Selector struct {
+	Image    string
+	Arch     string // "" if there is only one
+	Channel  string
+	Revision int
+}
+
+// String writes the selector as ParseSelector reads it.
+func (s Selector) String() string {
+	switch {
+	case s.Revision > 0:
+		return fmt.Sprintf("%s@%d", s.Image, s.Revision)
+	case s.Channel != "":
+		return s.Image + "@" + s.Channel
+	}
+	return s.Image
+}
+
 var (
-	sectionLine = regexp.MustCompile(`^\[([-A-Za-z0-9._]+)\]\s*$`)
-	fieldLine   = regexp.MustCompile(`^([A-Za-z0-9_.]+(?:\[[A-Za-z0-9_,.]+\])?)=(.*)$`)
+	channelName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	revisioned  = regexp.MustCompile(`^r[0-9]+$`)
 )
 
-// Parse reads an index of at most a few megabytes, which the caller has
-// verified. Errors name the line.
-func Parse(text []byte) ([]Entry, error) {
-	var sections []section
-	for i, line := range strings.Split(string(text), "\n") {
-		if err := parseLine(&sections, line); err != nil {
-			return nil, fmt.Errorf("read index, line %d: %w", i+1, err)
-		}
-	}
-	var entries []Entry
-	seen := map[string]bool{}
-	for _, s := range sections {
-		e, err := s.entry()
-		if err != nil {
-			return nil, fmt.Errorf("read index, [%s]: %w", s.id, err)
-		}
-		if seen[e.ID+" "+e.Arch] {
-			return nil, fmt.Errorf("read index, [%s]: it stands there twice for %s", e.ID, e.Arch)
-		}
-		seen[e.ID+" "+e.Arch] = true
-		entries = append(entries, e)
-	}
-	return entries, nil
-}
-
-// section is one as it was read.
-type section struct {
-	id     string
-	fields []Field
-	empty  int // lines since the last field
-}
-
-func parseLine(sections *[]section, line string) error {
-	if strings.HasPrefix(line, "#") {
-		return nil
-	}
-	if m := sectionLine.FindStringSubmatch(line); m != nil {
-		*sections = append(*sections, section{id: m[1]})
-		return nil
-	}
-	if last := len(*sections) - 1; last >= 0 {
-		return (*sections)[last].add(line)
-	}
-	if line != "" {
-		return errors.New("want a section, such as [debian-12]")
+// CheckChannel refuses what cannot be the name of a channel. A hyphen would make
+// names that can be read in two ways.
+func CheckChannel(name string) error {
+	if !channelName.MatchString(name) || revisioned.MatchString(name) || len(name) > 40 {
+		return fmt.Errorf("%.60q cannot be the name of a channel: want lower-case letters, digits and underscores, a letter first, not r and a number", name)
 	}
 	return nil
 }
 
-// add reads a line that is in the section.
-func (s *section) add(line string) error {
-	if line == "" {
-		s.empty++
-		return nil
-	}
-	empty := s.empty
-	s.empty = 0
-	if line[0] == ' ' || line[0] == '\t' {
-		if len(s.fields) == 0 {
-			return errors.New("there is nothing that it continues")
+// names are all that an entry can be asked for by.
+func (e Entry) names() []string { return append([]string{e.ID}, e.Aliases...) }
+
+// settle gives every revision its section and its aliases, by the channels that
+// point to it, and sorts them. Aliases that somebody wrote by hand stay with what
+// the plain name stands for.
+func (x Index) settle() (Index, error) {
+	out := Index{Header: x.Header, Entries: slices.Clone(x.Entries)}
+	ours := map[string]bool{} // names that channels and revisions make
+	for _, e := range out.Entries {
+		for _, r := range e.Released {
+			ours[e.Image+"-"+r.Channel] = true
 		}
-		// A signature does not cover the blank of a line that continues a field
-		// with nothing, so such a line of the notes can come back empty.
-		s.fields[len(s.fields)-1].Value += strings.Repeat("\n", empty+1) + line[1:]
-		return nil
+		ours[fmt.Sprintf("%s-r%d", e.Image, e.Revision)] = true
 	}
-	m := fieldLine.FindStringSubmatch(line)
-	if m == nil {
-		return fmt.Errorf("%.60q is neither a section nor a field", line)
+	byHand := map[string][]string{} // image and architecture → aliases
+	for i, e := range out.Entries {
+		if e.Image == "" {
+			continue
+		}
+		for _, alias := range e.Aliases {
+			if !ours[alias] && !revisionAlias(e.Image, alias) {
+				byHand[e.Image+" "+e.Arch] = append(byHand[e.Image+" "+e.Arch], alias)
+			}
+		}
+		out.Entries[i].rename()
 	}
-	for _, f := range s.fields {
-		if f.Key == m[1] {
-			return fmt.Errorf("the field %s stands there twice", m[1])
+	for i, e := range out.Entries {
+		if e.Image != "" && e.Has(Stable) {
+			out.Entries[i].Aliases = append(e.Aliases, byHand[e.Image+" "+e.Arch]...)
 		}
 	}
-	s.fields = append(s.fields, Field{m[1], m[2]})
-	return nil
+	slices.SortStableFunc(out.Entries, func(a, b Entry) int {
+		return cmp.Or(strings.Compare(a.Of(), b.Of()), strings.Compare(a.Arch, b.Arch), cmp.Compare(b.Revision, a.Revision))
+	})
+	return out, out.check()
 }
 
-func (s section) entry() (Entry, error) {
-	e := Entry{ID: s.id, Revision: 1}
-	var errs []error
-	number := func(f Field, bits int) int64 {
-		n, err := strconv.ParseInt(f.Value, 10, bits)
-		if err != nil || n < 0 {
-			errs = append(errs, fmt.Errorf("%s: %.40q is no number", f.Key, f.Value))
-		}
-		return n
+func revisionAlias(image, alias string) bool {
+	rest, ok := strings.CutPrefix(alias, image+"-")
+	return ok && revisioned.MatchString(rest)
+}
+
+// rename makes the names of a revision of ours.
+func (e *Entry) rename() {
+	slices.Sort(e.Channels)
+	byRevision := fmt.Sprintf("%s-r%d", e.Image, e.Revision)
+	e.ID, e.Aliases, e.Hidden = byRevision, nil, len(e.Channels) == 0
+	for _, channel := range e.Channels {
+		e.Aliases = append(e.Aliases, e.Image+"-"+channel)
 	}
-	for _, f := range s.fields {
-		switch f.Key {
-		case "name":
-			e.Name = f.Value
-		case "osinfo":
-			e.OSInfo = f.Value
-		case "arch":
-			e.Arch = f.Value
-		case "file":
-			e.File = f.Value
-		case "checksum[sha512]":
-			e.Checksum = f.Value
-		case "revision":
-			e.Revision = int(number(f, 32))
-		case "format":
-			e.Format = f.Value
-		case "size":
-			e.Size = number(f, 64)
-		case "compressed_size":
-			e.CompressedSize = number(f, 64)
-		case "expand":
-			e.Expand = f.Value
-		case "notes":
-			e.Notes = f.Value
-		case layerKey:
-			e.Layer = f.Value
-		default:
-			e.Other = append(e.Other, f)
+	if e.Has(Stable) {
+		e.ID, e.Aliases = e.Image, append(e.Aliases, byRevision)
+	}
+}
+
+// check refuses an index in which one name would stand for two images: virt-builder
+// takes an alias before a name, and the first of two. Some file systems, on which a
+// repository may be kept, know no cases.
+func (x Index) check() error {
+	taken := map[string]string{} // name in lower case → image
+	for _, e := range x.Entries {
+		for _, name := range e.names() {
+			folded := strings.ToLower(name)
+			if other, ok := taken[folded]; ok && other != e.Of() {
+				return fmt.Errorf("the name %s would stand for both %s and %s; give one of them another name", name, other, e.Of())
+			}
+			taken[folded] = e.Of()
 		}
 	}
-	if e.Arch == "" {
-		errs = append(errs, errors.New("it has no arch"))
-	}
-	if !fs.ValidPath(e.File) || e.File == "." {
-		errs = append(errs, fmt.Errorf("file: %.80q does not stay below the index", e.File))
-	}
-	return e, errors.Join(errs...)
+	return nil
 }

@@ -8,24 +8,33 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"herdbook/internal/peer"
 )
 
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
 // herd is an index with every field.
-var herd = []Entry{
+var herd = Index{Header{7, noon, noon.AddDate(0, 3, 0), "https://images.example.org"}, []Entry{
 	{
 		ID: "debian-12", Name: "Debian 12", OSInfo: "debian12", Arch: "x86_64", File: "debian-12-3.qcow2",
 		Checksum: strings.Repeat("0123456789abcdef", 8), Revision: 3, Format: "qcow2", Size: 6 << 30,
-		CompressedSize: 312345678, Expand: "/dev/sda1", Layer: strings.Repeat("ab", 32),
+		CompressedSize: 312345678, Expand: "/dev/sda2", LVExpand: "/dev/vg/root", Hidden: true, Aliases: []string{"debian", "stable"},
 		Notes: "A web server.\n\n[not a section]\nnot=a field\n# not a comment\n  indented",
-		Other: []Field{{"notes[de_DE]", "Ein Server.\nZeile 2"}, {"hidden", "true"}, {"aliases", "debian stable"}, {"x_empty", ""}},
+		Facts: Facts{
+			Image: "debian-12", Layer: strings.Repeat("ab", 32), Published: noon, Channels: []string{"stable", "testing"},
+			Released:  []Release{{"stable", noon.Add(time.Hour)}, {"testing", noon}},
+			Artefacts: []Artefact{{"xz", "images/a.xz", 12, strings.Repeat("a0", 32), strings.Repeat("b1", 64)}},
+			Cmdline:   "root=UUID=0b2c7d4e ro",
+		},
+		Other: []Field{{"notes[de_DE]", "Ein Server.\nZeile 2"}, {"x_empty", ""}},
 	},
 	{ID: "debian-12", Arch: "aarch64", File: "arm/debian.xz", Revision: 0, Size: 1},
 	{ID: "Win_2k.-9", Arch: "x86_64", File: "..hidden/x", Revision: 1, Size: 1},
-}
+}}
 
 func TestAnIndexIsWrittenAsVirtBuilderReadsIt(t *testing.T) {
 	text := Format(herd)
@@ -43,11 +52,11 @@ func TestAnIndexIsWrittenAsVirtBuilderReadsIt(t *testing.T) {
 }
 
 func TestEmptyIndexesAreRead(t *testing.T) {
-	if text := Format(nil); len(text) != 0 {
+	if text := Format(Index{}); len(text) != 0 {
 		t.Errorf("%q", text)
 	}
 	for _, text := range []string{"", "\n", "\n\n# nothing\n\n", "#"} {
-		if got, err := Parse([]byte(text)); err != nil || len(got) != 0 {
+		if got, err := Parse([]byte(text)); err != nil || len(got.Entries) != 0 {
 			t.Errorf("%q: %+v %v", text, got, err)
 		}
 	}
@@ -93,7 +102,7 @@ func TestParseFollowsTheGrammar(t *testing.T) {
 		"files below":                   {strings.Replace(minimal, "file=x", "file=a/..b/c..d", 1), with(func(e *Entry) { e.File = "a/..b/c..d" })},
 	} {
 		got, err := Parse([]byte(c.text))
-		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
+		if diff := cmp.Diff(c.want, got.Entries); err != nil || diff != "" {
 			t.Errorf("%s: %v\n%s", name, err, diff)
 		}
 	}
@@ -142,7 +151,7 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		"an image twice":            {minimal + "\n" + minimal, "[x]: it stands there twice for x86_64"},
 	} {
 		got, err := Parse([]byte(c.text))
-		if err == nil || !strings.Contains(err.Error(), c.want) || got != nil {
+		if err == nil || !strings.Contains(err.Error(), c.want) || got.Entries != nil {
 			t.Errorf("%s: %+v %v", name, got, err)
 		}
 	}
@@ -180,7 +189,8 @@ func someEntry(r *rand.Rand, id string) Entry {
 	e := Entry{
 		ID: id, Name: someText(r), OSInfo: someText(r), Arch: "a" + someText(r), File: "dir/file",
 		Checksum: someText(r), Revision: r.IntN(3), Format: someText(r), Size: r.Int64() >> r.IntN(64),
-		CompressedSize: r.Int64() >> r.IntN(64), Expand: someText(r), Notes: someText(r), Layer: someText(r),
+		CompressedSize: r.Int64() >> r.IntN(64), Expand: someText(r), Notes: someText(r), LVExpand: someText(r), Hidden: r.IntN(2) == 0,
+		Facts: Facts{Image: someText(r), Layer: someText(r), Cmdline: someText(r)},
 	}
 	for _, key := range []string{"x", "notes[de]", "y.[,_]"}[:r.IntN(4)] {
 		e.Other = append(e.Other, Field{key, someText(r)})
@@ -191,17 +201,17 @@ func someEntry(r *rand.Rand, id string) Entry {
 func TestEveryIndexComesBackAsItWasWritten(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {
-		var entries []Entry
+		var x Index
 		for _, id := range []string{"-", "a.b", "C_9"}[:r.IntN(4)] {
-			entries = append(entries, someEntry(r, id))
+			x.Entries = append(x.Entries, someEntry(r, id))
 		}
-		text := Format(entries)
+		text := Format(x)
 		got, err := Parse(text)
-		if diff := cmp.Diff(entries, got); err != nil || diff != "" {
+		if diff := cmp.Diff(x, got); err != nil || diff != "" {
 			t.Fatalf("%v\n%s\n%q", err, diff, text)
 		}
-		if empty := bytes.Count(text, []byte("\n\n")); empty != max(0, len(entries)-1) {
-			t.Fatalf("%d empty lines between %d sections: %q", empty, len(entries), text)
+		if empty := bytes.Count(text, []byte("\n\n")); empty != max(0, len(x.Entries)-1) {
+			t.Fatalf("%d empty lines between %d sections: %q", empty, len(x.Entries), text)
 		}
 	}
 }
@@ -211,6 +221,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(minimal + "notes=a\n\n b\n \n\tc\n"))
 	f.Add([]byte("[x]\r\narch=a\r\nfile=b\r\n"))
 	f.Add([]byte("# \n\n[x]\n"))
+	f.Add([]byte(titleLine + "\n# version: 1\n# expires: 2026-01-01T00:00:00.5+01:00\n" + minimal + "herdbook_released[a]=2026-01-01T00:00:00Z\nherdbook_channels=a\tb\n"))
 	f.Fuzz(func(t *testing.T, untrusted []byte) {
 		entries, err := Parse(untrusted)
 		if err != nil {

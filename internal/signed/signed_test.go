@@ -350,6 +350,20 @@ func TestARevokedKeyNeitherSignsNorVerifies(t *testing.T) {
 	}
 }
 
+// Of two machines one has the clock that is ahead.
+func TestASignatureMayBeMadeByAClockThatIsAhead(t *testing.T) {
+	s := newSigner(t, "images")
+	text := sign(t, s, "text\n")
+	for behind, want := range map[time.Duration]string{
+		0: "", time.Second: "", time.Hour: "", 12 * time.Hour: "", 13 * time.Hour: "was made after", -1000 * time.Hour: "",
+	} {
+		_, err := Verify(text, s.Keys(), noon.Add(-behind))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v behind: %v, want %q", behind, err, want)
+		}
+	}
+}
+
 func TestUnfitSigningKeysAreRefused(t *testing.T) {
 	g := newGnuPG(t)
 	good, err := NewKey("x", noon)

@@ -72,7 +72,7 @@ func (f *Fetcher) release(ctx context.Context, s Suite, now time.Time) (release,
 	if until := r.validUntil; !until.IsZero() && now.After(until) {
 		return release{}, fmt.Errorf("%s was valid until %s: a stale mirror, or a wrong clock on this machine", address, until.Format(time.RFC1123))
 	}
-	r.pin = pin.Pin{Name: s.PinName(), URL: address, Digest: digest.Of(text), Dated: r.date}
+	r.pin = pin.Pin{Name: s.PinName(), URL: address, Checksum: digest.Of(text).Checksum(), Dated: r.date}
 	return r, nil
 }
 

@@ -11,47 +11,75 @@ import (
 )
 
 func (f *Fetcher) openHTTP(ctx context.Context, address string, offset int64) (*body, int64, error) {
+	ctx, touch, stop := f.impatient(ctx)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		stop()
+		return nil, 0, fmt.Errorf("fetch %s: %w", shown(address), err)
+	}
+	request.Header.Set("User-Agent", "herdbook")
+	// As the bytes are: packed ones would not have the digest, nor the ranges.
+	request.Header.Set("Accept-Encoding", "identity")
+	if f.Token.Value != "" {
+		request.Header.Set("Authorization", "Bearer "+f.Token.Value)
+	}
+	if offset > 0 {
+		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+	}
+	client := http.Client{CheckRedirect: follow}
+	if client.Transport, err = f.through(); err != nil {
+		stop()
+		return nil, 0, fmt.Errorf("fetch %s: %w", shown(address), err)
+	}
+	response, err := client.Do(request)
+	if errors.Is(err, errDowngraded) {
+		stop()
+		return nil, 0, fmt.Errorf("fetch %s: %w", shown(address), plainer(ctx, err))
+	}
+	if err != nil {
+		stop()
+		return nil, 0, fmt.Errorf("fetch %s: %w: %w", shown(address), ErrUnreachable, plainer(ctx, err))
+	}
+	start, err := accept(response, offset)
+	if err != nil {
+		stop()
+		return nil, 0, errors.Join(fmt.Errorf("fetch %s: %w", shown(address), err), response.Body.Close())
+	}
+	return &body{
+		ReadCloser: response.Body,
+		ctx:        ctx,
+		length:     response.ContentLength,
+		touch:      touch,
+		stop:       stop,
+	}, start, nil
+}
+
+// through is what goes by the proxy that is wanted.
+func (f *Fetcher) through() (http.RoundTripper, error) {
+	if f.Proxy == "" {
+		return f.transport, nil
+	}
+	by := http.DefaultTransport.(*http.Transport).Clone()
+	by.Proxy, by.DisableKeepAlives = nil, true // it serves one fetch
+	if f.Proxy != "off" {
+		proxy, err := url.Parse(f.Proxy)
+		if err != nil {
+			return nil, errors.New("the proxy is no URL") // which may have a password
+		}
+		by.Proxy = http.ProxyURL(proxy)
+	}
+	return by, nil
+}
+
+// impatient returns a context that ends when touch is not called for too long.
+func (f *Fetcher) impatient(ctx context.Context) (_ context.Context, touch, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stall := f.Stall
 	if stall == 0 {
 		stall = 30 * time.Second
 	}
 	timer := time.AfterFunc(stall, func() { cancel(errStalled) })
-	stop := func() { timer.Stop(); cancel(nil) }
-
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		stop()
-		return nil, 0, fmt.Errorf("fetch %s: %w", address, err)
-	}
-	request.Header.Set("User-Agent", "herdbook")
-	// As the bytes are: packed ones would not have the digest, nor the ranges.
-	request.Header.Set("Accept-Encoding", "identity")
-	if offset > 0 {
-		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
-	}
-	client := http.Client{Transport: f.transport, CheckRedirect: follow}
-	response, err := client.Do(request)
-	if errors.Is(err, errDowngraded) {
-		stop()
-		return nil, 0, fmt.Errorf("fetch %s: %w", address, plainer(ctx, err))
-	}
-	if err != nil {
-		stop()
-		return nil, 0, fmt.Errorf("fetch %s: %w: %w", address, errUnreachable, plainer(ctx, err))
-	}
-	start, err := accept(response, offset)
-	if err != nil {
-		stop()
-		return nil, 0, errors.Join(fmt.Errorf("fetch %s: %w", address, err), response.Body.Close())
-	}
-	return &body{
-		ReadCloser: response.Body,
-		ctx:        ctx,
-		length:     response.ContentLength,
-		touch:      func() { timer.Reset(stall) },
-		stop:       stop,
-	}, start, nil
+	return ctx, func() { timer.Reset(stall) }, func() { timer.Stop(); cancel(nil) }
 }
 
 // follow decides about a redirect. What came by HTTPS may vouch for itself, so it
@@ -91,7 +119,7 @@ func accept(response *http.Response, offset int64) (int64, error) {
 		return 0, fmt.Errorf("%w: the server says %s", errRefused, response.Status)
 	}
 	if response.StatusCode >= 500 {
-		return 0, fmt.Errorf("%w: the server says %s", errUnreachable, response.Status)
+		return 0, fmt.Errorf("%w: the server says %s", ErrUnreachable, response.Status)
 	}
 	return 0, fmt.Errorf("the server says %s", response.Status)
 }

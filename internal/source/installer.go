@@ -88,7 +88,7 @@ func (f *Fetcher) repository(ctx context.Context, i Installer, otherwise pin.Pin
 	if isAbsent(err) {
 		return otherwise, nil
 	}
-	return pin.Pin{URL: address, Digest: digest.Of(text)}, err
+	return pin.Pin{URL: address, Checksum: digest.Of(text).Checksum()}, err
 }
 
 // part pins a file by what the tree tells of it, what the definition gives, or,
@@ -96,12 +96,12 @@ func (f *Fetcher) repository(ctx context.Context, i Installer, otherwise pin.Pin
 func (f *Fetcher) part(ctx context.Context, address string, told digest.Digest, given digest.Checksum) (pin.Pin, error) {
 	switch {
 	case told != "" && given == "":
-		return pin.Pin{URL: address, Digest: told}, nil
+		return pin.Pin{URL: address, Checksum: told.Checksum()}, nil
 	case told != "" && given.IsSHA256():
 		if given != told.Checksum() {
 			return pin.Pin{}, fmt.Errorf("%s: %w: the tree tells sha256:%s, the definition gives %s", address, digest.ErrMismatch, told, given)
 		}
-		return pin.Pin{URL: address, Digest: told}, nil
+		return pin.Pin{URL: address, Checksum: told.Checksum()}, nil
 	case given == "" && !isLocal(address):
 		return pin.Pin{}, unvouched(address)
 	}
@@ -119,7 +119,7 @@ func (f *Fetcher) part(ctx context.Context, address string, told digest.Digest, 
 	if err != nil {
 		return pin.Pin{}, fmt.Errorf("read %s: %w", address, err)
 	}
-	return pin.Pin{URL: address, Digest: sum.Digest()}, nil
+	return pin.Pin{URL: address, Checksum: sum.Digest().Checksum()}, nil
 }
 
 // digest fetches a file only to name its bytes.

@@ -152,7 +152,7 @@ func checkPins(t *testing.T, name string, i Installer, pins []pin.Pin, archive s
 		got[p.Name] = p
 	}
 	for part, text := range map[pin.Part]string{pin.Kernel: "a kernel", pin.Initrd: "an initrd"} {
-		if p := got[pin.InstallerName(i.Location, part)]; p.Digest != digest.Of([]byte(text)) || !strings.HasPrefix(p.URL, strings.TrimRight(tree.Root(i.Location), "/")) {
+		if p := got[pin.InstallerName(i.Location, part)]; p.Checksum != digest.Of([]byte(text)).Checksum() || !strings.HasPrefix(p.URL, strings.TrimRight(tree.Root(i.Location), "/")) {
 			t.Errorf("%s: the %s is %+v", name, part, p)
 		}
 	}
@@ -185,7 +185,7 @@ func TestAnInstallerOnThisMachine(t *testing.T) {
 	}
 	p, _ := lock.Get(pin.InstallerName(i.Location, pin.Kernel))
 	q, _ := lock.Get(pin.FileName(i.Location + "/linux"))
-	if p.Digest != digest.Of([]byte("a kernel")) || q.Digest != p.Digest {
+	if p.Checksum != digest.Of([]byte("a kernel")).Checksum() || q.Checksum != p.Checksum {
 		t.Errorf("%+v, %+v", p, q)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "linux"), []byte("another"), 0o644); err != nil {
@@ -193,7 +193,7 @@ func TestAnInstallerOnThisMachine(t *testing.T) {
 	}
 	lock, err = r.Resolve(context.Background(), lock, wanted)
 	p, _ = lock.Get(pin.InstallerName(i.Location, pin.Kernel))
-	if err != nil || p.Digest != digest.Of([]byte("another")) {
+	if err != nil || p.Checksum != digest.Of([]byte("another")).Checksum() {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
@@ -239,7 +239,7 @@ func TestPinsThatALookDoesNotFindAreGone(t *testing.T) {
 	a, server := newInstallerArchive(t)
 	sum := digest.Of([]byte("a kernel")).Checksum()
 	i := Installer{Kind: "preseed", Location: server.URL + "/bare", Kernel: sum, Initrd: digest.Of([]byte("an initrd")).Checksum()}
-	stale := pin.Pin{Name: pin.InstallerName(i.Location, pin.Archive), URL: "u", Digest: digest.Of(nil)}
+	stale := pin.Pin{Name: pin.InstallerName(i.Location, pin.Archive), URL: "u", Checksum: digest.Of(nil).Checksum()}
 	r := &Resolver{Seen: t.TempDir(), Now: a.now}
 	lock, err := r.Resolve(context.Background(), pin.Lock{}.With(stale), []Wanted{{Installer: i, Refresh: Daily}})
 	if err != nil {

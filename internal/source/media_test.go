@@ -50,7 +50,7 @@ func TestMediaAreFetchedOnceAndKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stat, err := os.Stat(path)
+	stat, err := os.Stat(path + NoteSuffix)
 	if err != nil || !stat.ModTime().Equal(now.Add(time.Hour)) {
 		t.Errorf("the use of %s was not noted: %v", path, err)
 	}
@@ -122,6 +122,44 @@ func TestDamagedMediaAreFetchedAgain(t *testing.T) {
 	}
 }
 
+// A kept file is hashed again when something was done to it, and only then.
+func TestKeptMediaAreNotHashedAtEachUse(t *testing.T) {
+	served := filepath.Join(t.TempDir(), "served")
+	if err := os.WriteFile(served, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sum := digest.Of(content).Checksum()
+	m := &Media{Dir: t.TempDir()}
+	keep := func(sum digest.Checksum) error {
+		_, err := m.Keep(context.Background(), "file://"+served, sum, maxImage)
+		return err
+	}
+	if err := keep(sum); err != nil {
+		t.Fatal(err)
+	}
+	path := m.Path(sum)
+	if path == served || !m.vouched(path) {
+		t.Errorf("%s is not vouched for", path)
+	}
+	// Where the note is right nothing is read: the file can even have another name.
+	other := digest.Of(nil).Checksum()
+	for _, suffix := range []string{"", NoteSuffix} {
+		if err := os.Rename(path+suffix, m.Path(other)+suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.vouch(m.Path(other)) // the new name has changed it
+	if err := keep(other); err != nil {
+		t.Errorf("it was read again: %v", err)
+	}
+	if err := os.WriteFile(m.Path(other), append([]byte("x"), content[1:]...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := keep(other); !errors.Is(err, digest.ErrMismatch) {
+		t.Errorf("changed content of the same size: %v", err)
+	}
+}
+
 func TestHashingEndsWhenNobodyWaits(t *testing.T) {
 	m := &Media{Dir: t.TempDir()}
 	sum := digest.Of(content).Checksum()
@@ -149,7 +187,7 @@ func TestMoved(t *testing.T) {
 		err  error
 		want bool
 	}{
-		{nil, false}, {errUnreachable, false}, {context.Canceled, false},
+		{nil, false}, {ErrUnreachable, false}, {context.Canceled, false},
 		{fmt.Errorf("x: %w", ErrNotFound), true}, {fmt.Errorf("x: %w", digest.ErrMismatch), true},
 	} {
 		got := Moved(c.err)

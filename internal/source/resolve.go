@@ -24,12 +24,20 @@ const (
 	Always Refresh = "always" // at every plan
 )
 
+// Template is an image of a repository.
+type Template struct {
+	Name  string                                 // of its pin
+	Trust string                                 // what the answer depends on beside it: whose signature is good
+	Look  func(context.Context) (pin.Pin, error) // asks the repository
+}
+
 // Wanted is something outside that a definition uses: exactly one of Suite,
-// Installer and File is set.
+// Installer, File and Template is set.
 type Wanted struct {
 	Suite     Suite
 	Installer Installer
 	File      string // address of a file that the definition gives without a checksum
+	Template  Template
 	Refresh   Refresh
 }
 
@@ -40,6 +48,8 @@ func (w Wanted) name() string {
 		return pin.InstallerName(w.Installer.Location, "")
 	case w.File != "":
 		return pin.FileName(w.File)
+	case w.Template.Name != "":
+		return w.Template.Name
 	}
 	return w.Suite.PinName()
 }
@@ -55,7 +65,7 @@ func (w Wanted) pins() []string {
 // question is what a look is remembered by: all that its answer depends on.
 func (w Wanted) question() string {
 	i := w.Installer
-	return strings.Join([]string{w.name(), w.Suite.Keyring, i.Kind, i.Keyring, string(i.Kernel), string(i.Initrd)}, "\n")
+	return strings.Join([]string{w.name(), w.Suite.Keyring, i.Kind, i.Keyring, string(i.Kernel), string(i.Initrd), w.Template.Trust}, "\n")
 }
 
 // pinned tells whether a lock says all of it, as the definition has it: kernel and
@@ -68,7 +78,7 @@ func (w Wanted) pinned(lock pin.Lock) bool {
 	}
 	for n, name := range names {
 		p, ok := lock.Get(name)
-		if !ok || given[n] != "" && given[n] != p.Digest.Checksum() {
+		if !ok || given[n] != "" && given[n] != p.Checksum {
 			return false
 		}
 	}
@@ -102,7 +112,7 @@ func (r *Resolver) Resolve(ctx context.Context, lock pin.Lock, wanted []Wanted) 
 		}
 		fresh, err := r.look(ctx, w)
 		old, _ := lock.Get(w.pins()[0])
-		if err != nil && pinned && !r.Force && ctx.Err() == nil && errors.Is(err, errUnreachable) {
+		if err != nil && pinned && !r.Force && ctx.Err() == nil && errors.Is(err, ErrUnreachable) {
 			r.Sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("%v; going on with what is pinned%s", err, dated(old))})
 			continue
 		}
@@ -128,6 +138,9 @@ func (r *Resolver) look(ctx context.Context, w Wanted) ([]pin.Pin, error) {
 	case w.File != "":
 		p, err := r.Fetcher.digest(ctx, w.File)
 		p.Name = w.name()
+		return []pin.Pin{p}, err
+	case w.Template.Name != "":
+		p, err := w.Template.Look(ctx)
 		return []pin.Pin{p}, err
 	}
 	p, err := r.Fetcher.Release(ctx, w.Suite, r.Now)

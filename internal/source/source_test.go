@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -213,11 +214,11 @@ func TestGetErrors(t *testing.T) {
 	}{
 		{server.URL + "/gone", "404", ErrNotFound},
 		{server.URL + "/secret", "refused: the server says 401", errRefused},
-		{server.URL + "/broken", "502", errUnreachable},
+		{server.URL + "/broken", "502", ErrUnreachable},
 		{server.URL + "/large", "more than the 1000 bytes", nil},
 		{server.URL + "/hang", "sent nothing for too long", errStalled},
-		{"http://" + closed.Addr().String(), "connection refused", errUnreachable},
-		{"ftp://example.org/x", "only http:, https: and file:", nil},
+		{"http://" + closed.Addr().String(), "connection refused", ErrUnreachable},
+		{"ftp://example.org/x", "only http:, https:, s3: and file:", nil},
 		{"file:///no/such/file", "not found", ErrNotFound},
 		{"://", "not a URL", nil},
 	} {
@@ -300,7 +301,7 @@ func TestRelease(t *testing.T) {
 		p, err := (&Fetcher{}).Release(context.Background(), s, a.now)
 		*a = mine
 		switch {
-		case c.want == "" && (err != nil || p.Dated == "" || p.Digest == "" || p.Name != "apt "+server.URL+"/debian bookworm"):
+		case c.want == "" && (err != nil || p.Dated == "" || p.Checksum == "" || p.Name != "apt "+server.URL+"/debian bookworm"):
 			t.Errorf("%s: %+v, %v", c.name, p, err)
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
@@ -357,7 +358,7 @@ func TestResolveAsksWhenItIsDue(t *testing.T) {
 		}
 		return lock
 	}
-	stray := pin.Pin{Name: "apt elsewhere sid", URL: "u", Digest: digest.Of(nil)}
+	stray := pin.Pin{Name: "apt elsewhere sid", URL: "u", Checksum: digest.Of(nil).Checksum()}
 	lock := resolve(pin.Lock{}.With(stray), Never, 1)
 	if _, ok := lock.Get(stray.Name); ok {
 		t.Error("a pin that nothing wants was kept")
@@ -376,5 +377,56 @@ func TestResolveAsksWhenItIsDue(t *testing.T) {
 	}
 	if _, err := r.Resolve(context.Background(), pin.Lock{}, []Wanted{{Suite: suite, Refresh: Daily}}); err == nil {
 		t.Error("a mirror that is down and not pinned is no error")
+	}
+}
+
+// A template's repository is asked as a suite is, by whoever knows how; a change of
+// what it is trusted for asks anew.
+func TestResolveAsksForATemplate(t *testing.T) {
+	asked := 0
+	var err error
+	w := Wanted{Refresh: Daily, Template: Template{Name: pin.TemplateName("http://a", "web", "", ""), Trust: "key", Look: func(context.Context) (pin.Pin, error) {
+		asked++
+		return pin.Pin{Name: pin.TemplateName("http://a", "web", "", ""), URL: "u", Checksum: digest.Of(nil).Checksum(), Revision: asked}, err
+	}}}
+	notices := 0
+	r := &Resolver{Seen: t.TempDir(), Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Sink: func(e event.Event) { notices++ }}
+	lock := pin.Lock{}
+	resolve := func(wantAsked, wantRevision int) {
+		t.Helper()
+		fresh, err := r.Resolve(context.Background(), lock, []Wanted{w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock = fresh
+		if p, _ := lock.Get(w.Template.Name); asked != wantAsked || p.Revision != wantRevision {
+			t.Errorf("asked %d times for revision %d, want %d and %d", asked, p.Revision, wantAsked, wantRevision)
+		}
+	}
+	resolve(1, 1)
+	resolve(1, 1)
+	w.Template.Trust = "another key"
+	resolve(2, 2)
+	r.Now = r.Now.Add(24 * time.Hour)
+	err = fmt.Errorf("%w: down", ErrUnreachable)
+	resolve(3, 2)
+	if notices != 1 {
+		t.Errorf("%d notices", notices)
+	}
+	err = errors.New("bad signature")
+	if _, got := r.Resolve(context.Background(), lock, []Wanted{w}); !errors.Is(got, err) {
+		t.Errorf("a bad signature: %v", got)
+	}
+}
+
+func TestWhatIsNoFileIsNotWaitedFor(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, t.TempDir()} {
+		if _, err := new(Fetcher).Get(t.Context(), "file://"+path, 100); err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }

@@ -32,7 +32,7 @@ func (f *Fetcher) vouch(ctx context.Context, i Installer, t tree.Tree, now time.
 	if t.Document == "" {
 		return pin.Pin{}, nil
 	}
-	known := pin.Pin{URL: within(i.Location, t.Document), Digest: digest.Of(t.Text)}
+	known := pin.Pin{URL: within(i.Location, t.Document), Checksum: digest.Of(t.Text).Checksum()}
 	if i.Kernel != "" && i.Initrd != "" {
 		return known, nil
 	}

@@ -152,7 +152,7 @@ func TestARedirectFromHTTPSToHTTPIsRefused(t *testing.T) {
 	f := &Fetcher{transport: secure.Client().Transport}
 	i := Installer{Kind: "kickstart", Location: secure.URL + "/os"}
 	_, err := f.Installer(context.Background(), i, a.now)
-	if !errors.Is(err, errDowngraded) || errors.Is(err, errUnreachable) || !strings.Contains(err.Error(), plain.URL) {
+	if !errors.Is(err, errDowngraded) || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), plain.URL) {
 		t.Error(err)
 	}
 	// Upwards, and on the same level, redirects are followed.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -31,8 +32,8 @@ type Report struct {
 	Left   int64    // bytes of the layers that stay
 }
 
-// failedAge is how long what a failed step left is kept.
-const failedAge = 24 * time.Hour
+// FailedAge is how long what a failed step left is kept, unless told otherwise.
+const FailedAge = 24 * time.Hour
 
 // ErrInUse says that layers are being made or read, so that none can go.
 var ErrInUse = errors.New("another herdbook uses the store; collect when it is done")
@@ -134,7 +135,7 @@ func (s *Store) isLeftover(path string, now time.Time) (bool, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}
-		return err == nil && now.Sub(stat.ModTime()) > failedAge, err
+		return err == nil && now.Sub(stat.ModTime()) > FailedAge, err
 	}
 	if d, err := digest.Parse(name); err == nil {
 		_, err := s.Layer(d)
@@ -149,6 +150,26 @@ func (s *Store) isLeftover(path string, now time.Time) (bool, error) {
 		return false, err
 	}
 	return true, lock.Unlock()
+}
+
+// Expire removes what failed steps left, memory of machines among it, that is older than
+// age. A shell that looks at it goes on. In a store that cannot be written to it stays.
+func (s *Store) Expire(now time.Time, age time.Duration) error {
+	failed, err := filepath.Glob(filepath.Join(s.dir, "layers", failPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range failed {
+		stat, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && now.Sub(stat.ModTime()) <= age {
+			continue
+		}
+		err = errors.Join(err, os.RemoveAll(path))
+		if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+			return fmt.Errorf("remove what a failed step left: %w", s.Explain(err))
+		}
+	}
+	return nil
 }
 
 // choose lists the layers that may go, children before their parents.

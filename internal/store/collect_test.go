@@ -210,6 +210,38 @@ func TestFailedStepsAreKeptForADay(t *testing.T) {
 	}
 }
 
+func stepsThere(t *testing.T, s *Store) []string {
+	t.Helper()
+	layers, err := s.List()
+	peer.Must(t, err)
+	return steps(layers)
+}
+
+func TestWhatFailedExpiresWithoutACollection(t *testing.T) {
+	s, layers := herd(t)
+	for i, image := range []string{"web", "web/docker"} {
+		w, err := begin(s, image, layers["shop"].Digest)
+		peer.Must(t, err)
+		peer.Must(t, w.Keep(image))
+		peer.Must(t, os.Chtimes(s.failedPath(image), dawn, dawn.Add(time.Duration(i)*day)))
+	}
+	before := stepsThere(t, s)
+	peer.Must(t, s.Expire(dawn.Add(day), day))
+	if _, ok := s.Failed("web"); !ok {
+		t.Error("what is a day old is gone")
+	}
+	peer.Must(t, s.Expire(dawn.Add(day+time.Second), day))
+	if _, ok := s.Failed("web"); ok {
+		t.Error("what is older is there")
+	}
+	if _, ok := s.Failed("web/docker"); !ok {
+		t.Error("what is younger is gone")
+	}
+	if diff := cmp.Diff(before, stepsThere(t, s)); diff != "" {
+		t.Errorf("layers: %s", diff)
+	}
+}
+
 func TestDamagedLayersAreCollected(t *testing.T) {
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
@@ -301,24 +333,35 @@ func TestWhatWasFetchedGoesWhenItWasNotUsedForLong(t *testing.T) {
 		filepath.Join(s.MediaDir(), "new"):                 {2 * time.Hour, time.Minute},
 		filepath.Join(s.PackagesDir(), "cache/a/old.deb"):  {2 * time.Hour, 3 * time.Hour},
 		filepath.Join(s.PackagesDir(), "cache/a/read.deb"): {time.Minute, 3 * time.Hour},
+		// A note tells when its file was used, and goes with it.
+		filepath.Join(s.MediaDir(), "gone"):            {2 * time.Hour, 2 * time.Hour},
+		filepath.Join(s.MediaDir(), "gone.verified"):   {2 * time.Hour, 2 * time.Hour},
+		filepath.Join(s.MediaDir(), "lone.verified"):   {2 * time.Hour, 2 * time.Hour},
+		filepath.Join(s.MediaDir(), "used"):            {2 * time.Hour, 2 * time.Hour},
+		filepath.Join(s.MediaDir(), "used.verified"):   {time.Minute, time.Minute},
+		filepath.Join(s.RepositoriesDir(), "old.text"): {2 * time.Hour, 2 * time.Hour},
+		filepath.Join(s.RepositoriesDir(), "old.json"): {2 * time.Hour, 2 * time.Hour},
+		filepath.Join(s.RepositoriesDir(), "new.text"): {2 * time.Hour, 2 * time.Hour},
+		filepath.Join(s.RepositoriesDir(), "new.json"): {time.Minute, time.Minute},
 	} {
 		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("fetched"), 0o644),
 			os.Chtimes(path, now.Add(-times.read), now.Add(-times.written)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		stays[path] = min(times.read, times.written) < time.Hour
+		stays[path] = min(times.read, times.written) < time.Hour || filepath.Base(path) == "used" ||
+			filepath.Base(path) == "new.text" || filepath.Base(path) == "old.json"
 	}
 	for _, p := range []Policy{{}, {MaxAge: time.Hour, DryRun: true}, {MaxAge: time.Hour}} {
 		r, err := s.Collect(now, p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := []string{"media/old", "packages: 1 files"}
+		want, freed := []string{"media/gone", "media/lone.verified", "media/old", "repositories/old.text", "packages: 1 files"}, 6*len("fetched")
 		if p.MaxAge == 0 {
-			want = nil
+			want, freed = nil, 0
 		}
-		if !slices.Equal(r.Work, want) || r.Freed != int64(len("fetched")*len(want)) {
+		if !slices.Equal(r.Work, want) || r.Freed != int64(freed) {
 			t.Errorf("%+v: told of %q, %d bytes", p, r.Work, r.Freed)
 		}
 		for path, stay := range stays {

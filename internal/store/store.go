@@ -7,10 +7,12 @@
 //	layers/DIGEST/layer.json   its record
 //	layers/DIGEST/log.ndjson   the events of its making
 //	layers/DIGEST/used         its time of last use
+//	layers/DIGEST/tests/       how each test of it ended last, a file named by the test's key
 //	layers/work-*              a layer in the making, locked by who makes it
 //	layers/failed-*            what a failed step left, for a look inside
 //	keys/KEY                   the digest of the layer that a key stands for
 //	media/CHECKSUM             what was fetched to start images from
+//	repositories/              what was seen of repositories
 //	roots/                     what definitions reach, which is never collected
 //	locks/                     locks between processes
 //
@@ -56,18 +58,27 @@ type Layer struct {
 	Created time.Time     `json:"created"`
 	Elapsed time.Duration `json:"elapsed"` // of its making, in nanoseconds
 	How     string        `json:"how"`     // accelerator, or host
+	Reports []StepReport  `json:"reports,omitempty"`
+}
+
+// StepReport is what a program told of how it made a layer.
+type StepReport struct {
+	Kind    string          `json:"kind"`    // of the step
+	Content json.RawMessage `json:"content"` // its form depends on Kind
 }
 
 const (
 	diskName   = "disk.qcow2"
 	recordName = "layer.json"
-	logName    = "log.ndjson"
+	LogName    = "log.ndjson" // what a step said, event by event, beside its disk
 	usedName   = "used"
 	workPrefix = "work-"
 	failPrefix = "failed-"
 	mediaName  = "media"
+	testedName = "tests"
 
-	packagesName = "packages"
+	packagesName     = "packages"
+	repositoriesName = "repositories"
 )
 
 // Store is an open store. Several processes may use one at once.
@@ -128,11 +139,15 @@ func (s *Store) MediaDir() string { return filepath.Join(s.dir, mediaName) }
 // PackagesDir is the directory of the packages' proxy. It may not be there yet.
 func (s *Store) PackagesDir() string { return filepath.Join(s.dir, packagesName) }
 
+// RepositoriesDir is the directory of what was seen of repositories. It may not be
+// there yet.
+func (s *Store) RepositoriesDir() string { return filepath.Join(s.dir, repositoriesName) }
+
 // DiskPath is the path of a layer's disk, a qcow2 overlay.
 func (s *Store) DiskPath(d digest.Digest) string { return s.layerPath(d, diskName) }
 
 // LogPath is the path of the events of a layer's making, JSON lines.
-func (s *Store) LogPath(d digest.Digest) string { return s.layerPath(d, logName) }
+func (s *Store) LogPath(d digest.Digest) string { return s.layerPath(d, LogName) }
 
 // ErrNoLayer says that a layer is not there, or not whole.
 var ErrNoLayer = errors.New("no such layer")

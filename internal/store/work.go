@@ -21,10 +21,11 @@ type Work struct {
 	Dir    string
 	Parent digest.Digest
 
-	store *Store
-	lock  *flock.Flock
-	log   *os.File
-	done  bool
+	store   *Store
+	lock    *flock.Flock
+	log     *os.File
+	reports []StepReport
+	done    bool
 }
 
 // Begin opens a work directory. It must be ended by Commit, Keep or Discard.
@@ -44,7 +45,7 @@ func (s *Store) Begin(parent digest.Digest) (*Work, error) {
 		err = errors.New("its lock is held")
 	}
 	if err == nil {
-		w.log, err = os.OpenFile(filepath.Join(dir, logName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+		w.log, err = os.OpenFile(filepath.Join(dir, LogName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("begin a layer: %w", s.Explain(err)), os.RemoveAll(dir), w.end())
@@ -78,6 +79,16 @@ func (w *Work) BackingName() string {
 // Write appends to the log of the work.
 func (w *Work) Write(p []byte) (int, error) { return w.log.Write(p) }
 
+// Report adds a report to the layer's record.
+func (w *Work) Report(kind string, content any) error {
+	text, err := json.Marshal(content)
+	if err != nil {
+		return fmt.Errorf("record a report: %w", err)
+	}
+	w.reports = append(w.reports, StepReport{kind, text})
+	return nil
+}
+
 // Commit makes a layer of the work. Digest, Parent and Size of the record are
 // filled in.
 func (w *Work) Commit(l Layer) (Layer, error) {
@@ -96,7 +107,7 @@ func (w *Work) commit(l Layer) (Layer, error) {
 	if err != nil {
 		return l, err
 	}
-	l.Parent = w.Parent
+	l.Parent, l.Reports = w.Parent, w.reports
 	l.Digest, l.Size, err = digest.OfReader(disk)
 	if err := errors.Join(err, disk.Sync(), disk.Close()); err != nil {
 		return l, err

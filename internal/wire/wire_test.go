@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"herdbook/internal/identity"
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
+	"herdbook/internal/puppet"
 )
 
 // heard collects events.
@@ -39,11 +41,12 @@ type ended struct {
 	result Result
 	err    error
 	events []event.Event
+	at     time.Time
 }
 
 // converse runs the host's end against an agent, who talks until its function
 // returns, and then closes the line.
-func converse(t *testing.T, ctx context.Context, job Job, patience Patience, agent func(net.Conn)) ended {
+func converse(t *testing.T, ctx context.Context, job Job, terms Terms, agent func(net.Conn)) ended {
 	t.Helper()
 	host, guest := net.Pipe()
 	defer host.Close()
@@ -54,10 +57,11 @@ func converse(t *testing.T, ctx context.Context, job Job, patience Patience, age
 		agent(guest)
 	}()
 	var h heard
-	result, err := Run(ctx, host, job, patience, h.sink)
+	result, err := Run(ctx, host, job, terms, h.sink)
+	at := time.Now()
 	peer.Must(t, host.Close())
 	<-done
-	return ended{result, err, h.events}
+	return ended{result, err, h.events, at}
 }
 
 // say sends lines as an agent without manners.
@@ -83,12 +87,17 @@ func TestConversation(t *testing.T) {
 	job := Job{
 		Mounts: []Mount{{3, "/", "ext4", "", ""}, {2, "/boot/efi", "vfat", "umask=0077", ""}}, Network: true, Files: true, Trim: true,
 		Operations: []op.Envelope{{Operation: &op.Run{Script: "echo é\n", Environment: map[string]op.Secret{"T": {Value: "hunter2", Name: "T"}}}}, {Operation: &op.Service{Name: "ssh", Enabled: &enabled}}},
-		Test:       &Test{Commands: []Command{{"uptime", "uptime"}}}, Identity: true, Redact: []string{"hunter2"},
+		Test: &Test{Checks: []Check{
+			{Kind: "boots", Timeout: time.Minute, Commands: []op.CommandCheck{{Name: "uptime", Run: "uptime", Expect: "^u", ExitStatus: 1, User: "cow"}}},
+			{Kind: "port", Port: &op.PortCheck{Port: 80, Protocol: "tcp", Address: "::1", Open: true, Wait: time.Second}},
+			{Kind: "service", Service: &op.ServiceCheck{Name: "a", Running: true, Enabled: &enabled}},
+			{Kind: "goss", Goss: &op.GossCheck{File: "/f", Vars: "/v", Program: "/p", Own: true}},
+		}}, Identity: true, Redact: []string{"hunter2"},
 	}
-	want := Result{OK: true, Trimmed: 1 << 40, State: "running", Failed: []string{"a.service"}, Commands: []CommandResult{{"uptime", "up\n", 0}}, Identity: []identity.Fact{{Name: "hostname", Value: "cow", Where: "/etc/hostname"}}}
+	want := Result{OK: true, Trimmed: 1 << 40, State: "running", Failed: []string{"a.service"}, Identity: []identity.Fact{{Name: "hostname", Value: "cow", Where: "/etc/hostname"}}}
 	var got Job
 	var second error
-	e := converse(t, t.Context(), job, Patience{}, func(conn net.Conn) {
+	e := converse(t, t.Context(), job, Terms{}, func(conn net.Conn) {
 		g, taken, err := Accept(conn, time.Millisecond)
 		if err != nil {
 			t.Error(err)
@@ -100,6 +109,11 @@ func TestConversation(t *testing.T) {
 		sink.Line(event.Stdout, "out \x00\x1b[31m ü")
 		sink.Line(event.Stderr, "")
 		sink.Emit(event.Event{Kind: event.Notice, Text: "not for the host"})
+		passed := event.Verdict{Elapsed: time.Second, Cases: []event.Case{{Name: "uptime", Outcome: event.Passed, Output: "up\n", Elapsed: 1}}}
+		for i := range job.Test.Checks {
+			g.Check(i, nil)
+			g.Check(i, &passed)
+		}
 		g.Phase("done")
 		if err := g.Finish(want); err != nil {
 			t.Error(err)
@@ -112,10 +126,14 @@ func TestConversation(t *testing.T) {
 	if diff := cmp.Diff(want, e.result); diff != "" || e.err != nil {
 		t.Errorf("the result arrived otherwise (-want +got): %v\n%s", e.err, diff)
 	}
-	if diff := cmp.Diff([]event.Event{
-		{Kind: event.Phase, Text: "run"}, {Kind: event.Log, Stream: event.Stdout, Text: "out \x00\x1b[31m ü"}, {Kind: event.Log, Stream: event.Stderr},
-		{Kind: event.Phase, Text: "done"},
-	}, e.events); diff != "" {
+	events := []event.Event{{Kind: event.Phase, Text: "run"}, {Kind: event.Log, Stream: event.Stdout, Text: "out \x00\x1b[31m ü"}, {Kind: event.Log, Stream: event.Stderr}}
+	for i := range job.Test.Checks {
+		events = append(events, event.Event{Kind: event.Checking, Done: int64(i)}, event.Event{
+			Kind: event.Checked, Done: int64(i),
+			Verdict: &event.Verdict{Elapsed: time.Second, Cases: []event.Case{{Name: "uptime", Outcome: event.Passed, Output: "up\n", Elapsed: 1}}},
+		})
+	}
+	if diff := cmp.Diff(append(events, event.Event{Kind: event.Phase, Text: "done"}), e.events); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	if second == nil || !strings.Contains(second.Error(), "sent already") {
@@ -125,7 +143,7 @@ func TestConversation(t *testing.T) {
 
 func TestAFailedResultIsNoErrorHere(t *testing.T) {
 	want := Result{Error: "the script ended with status 3", Operation: 2, ExitStatus: 3}
-	e := converse(t, t.Context(), Job{}, Patience{}, func(conn net.Conn) {
+	e := converse(t, t.Context(), Job{}, Terms{}, func(conn net.Conn) {
 		g, _, err := Accept(conn, time.Hour)
 		peer.Must(t, err)
 		peer.Must(t, g.Finish(want))
@@ -151,7 +169,7 @@ func TestTheHostNeverTellsTheJob(t *testing.T) {
 		"deaf":     func(c net.Conn) { say(c, hello) },
 		"no-words": func(net.Conn) {},
 	} {
-		e := converse(t, t.Context(), job, Patience{}, agent)
+		e := converse(t, t.Context(), job, Terms{}, agent)
 		if text := fmt.Sprintf("%v %+v", e.err, e.events); strings.Contains(text, "hunter2") {
 			t.Errorf("%s: %s", name, text)
 		}
@@ -175,12 +193,13 @@ func TestAnAgentThatMisbehaves(t *testing.T) {
 		"null":                {[]string{hello, "null"}, "what is no message"},
 		"wrong type":          {[]string{hello, `{"result":"ok"}`}, "hear the agent: json: cannot unmarshal"},
 		"array":               {[]string{hello, `[1]`}, "hear the agent: json: cannot unmarshal"},
+		"unasked check":       {[]string{hello, `{"event":{"check":{"index":0}}}`}, "speaks of check 0 of 0 out of turn"},
 		"long line":           {[]string{hello, `{"event":{"text":"` + strings.Repeat("x", maxMessage) + `"}}`}, fmt.Sprintf("hear the agent: a line has more than %d bytes", maxMessage)},
 		"long first line":     {[]string{strings.Repeat(" ", maxMessage)}, "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := converse(t, t.Context(), Job{}, Patience{}, func(conn net.Conn) {
+			e := converse(t, t.Context(), Job{}, Terms{}, func(conn net.Conn) {
 				say(conn, c.says[0])
 				if len(c.says) > 1 {
 					listen(conn)
@@ -208,7 +227,7 @@ func TestALostAgent(t *testing.T) {
 		"before a line's end": func(c net.Conn) { say(c, hello); listen(c); io.WriteString(c, `{"result":{"ok":true}}`) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := converse(t, t.Context(), Job{Redact: []string{"x"}}, Patience{}, agent)
+			e := converse(t, t.Context(), Job{Redact: []string{"x"}}, Terms{}, agent)
 			if !errors.Is(e.err, ErrLost) {
 				t.Errorf("%v, want %v", e.err, ErrLost)
 			}
@@ -234,7 +253,7 @@ func TestAResetConnectionIsALostAgent(t *testing.T) {
 	conn, err := listener.Accept()
 	peer.Must(t, err)
 	defer conn.Close()
-	if _, err := Run(t.Context(), conn, Job{}, Patience{}, nil); !errors.Is(err, ErrLost) {
+	if _, err := Run(t.Context(), conn, Job{}, Terms{}, nil); !errors.Is(err, ErrLost) {
 		t.Errorf("%v, want %v", err, ErrLost)
 	}
 }
@@ -242,19 +261,19 @@ func TestAResetConnectionIsALostAgent(t *testing.T) {
 func TestSilenceIsFailure(t *testing.T) {
 	hour := time.Hour
 	for name, c := range map[string]struct {
-		patience Patience
-		agent    func(net.Conn)
+		terms Terms
+		agent func(net.Conn)
 	}{
-		"no hello":      {Patience{Hello: time.Millisecond, Silent: hour}, func(c net.Conn) { listen(c) }},
-		"half a hello":  {Patience{Hello: time.Millisecond, Silent: hour}, func(c net.Conn) { io.WriteString(c, `{"he`); listen(c) }},
-		"after hello":   {Patience{Hello: hour, Silent: time.Millisecond}, func(c net.Conn) { say(c, hello); listen(c); listen(c) }},
-		"deaf":          {Patience{Hello: hour, Silent: time.Millisecond}, func(c net.Conn) { say(c, hello); io.ReadFull(c, make([]byte, 1)); waitClosed(c) }},
-		"after a beat":  {Patience{Hello: hour, Silent: 10 * time.Millisecond}, func(c net.Conn) { say(c, hello); listen(c); say(c, `{"beat":true}`); listen(c) }},
-		"after a phase": {Patience{Hello: hour, Silent: 10 * time.Millisecond}, func(c net.Conn) { say(c, hello); listen(c); say(c, `{"event":{"phase":"x"}}`); listen(c) }},
+		"no hello":      {Terms{Hello: time.Millisecond, Silent: hour}, func(c net.Conn) { listen(c) }},
+		"half a hello":  {Terms{Hello: time.Millisecond, Silent: hour}, func(c net.Conn) { io.WriteString(c, `{"he`); listen(c) }},
+		"after hello":   {Terms{Hello: hour, Silent: time.Millisecond}, func(c net.Conn) { say(c, hello); listen(c); listen(c) }},
+		"deaf":          {Terms{Hello: hour, Silent: time.Millisecond}, func(c net.Conn) { say(c, hello); io.ReadFull(c, make([]byte, 1)); waitClosed(c) }},
+		"after a beat":  {Terms{Hello: hour, Silent: 10 * time.Millisecond}, func(c net.Conn) { say(c, hello); listen(c); say(c, `{"beat":true}`); listen(c) }},
+		"after a phase": {Terms{Hello: hour, Silent: 10 * time.Millisecond}, func(c net.Conn) { say(c, hello); listen(c); say(c, `{"event":{"phase":"x"}}`); listen(c) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := converse(t, t.Context(), Job{Redact: []string{"x"}}, c.patience, c.agent)
+			e := converse(t, t.Context(), Job{Redact: []string{"x"}}, c.terms, c.agent)
 			if !errors.Is(e.err, ErrSilent) {
 				t.Errorf("%v, want %v", e.err, ErrSilent)
 			}
@@ -269,10 +288,10 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// The beat carries a long work over any patience with silence.
+// The beat carries a long work over any terms with silence.
 func TestTheBeatKeepsTheHostListening(t *testing.T) {
 	var beats int
-	e := converse(t, t.Context(), Job{}, Patience{Silent: 5 * time.Second}, func(conn net.Conn) {
+	e := converse(t, t.Context(), Job{}, Terms{Silent: 5 * time.Second}, func(conn net.Conn) {
 		g, _, err := Accept(counting{conn, &beats}, time.Millisecond)
 		peer.Must(t, err)
 		for n := 0; n < 5; { // it does nothing that the host hears
@@ -330,7 +349,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			e := converse(t, ctx, Job{}, Patience{}, func(c net.Conn) { agent(c, func() { cancel(cause) }) })
+			e := converse(t, ctx, Job{}, Terms{}, func(c net.Conn) { agent(c, func() { cancel(cause) }) })
 			if !errors.Is(e.err, cause) {
 				t.Errorf("%v, want %v", e.err, cause)
 			}
@@ -348,7 +367,7 @@ func TestRunLeavesTheConnectionOpen(t *testing.T) {
 		listen(guest)
 		say(guest, `{"result":{"ok":true}}`, "and more")
 	}()
-	if _, err := Run(t.Context(), host, Job{}, Patience{}, nil); err != nil {
+	if _, err := Run(t.Context(), host, Job{}, Terms{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if line := listen(host); line != "and more\n" {
@@ -358,7 +377,7 @@ func TestRunLeavesTheConnectionOpen(t *testing.T) {
 
 func TestAJobThatIsTooLargeIsNotSent(t *testing.T) {
 	job := Job{Operations: []op.Envelope{{Operation: &op.File{Path: "/x", Content: strings.Repeat("x", maxJob)}}}}
-	e := converse(t, t.Context(), job, Patience{}, func(c net.Conn) {
+	e := converse(t, t.Context(), job, Terms{}, func(c net.Conn) {
 		say(c, hello)
 		if rest := listen(c); rest != "" {
 			t.Errorf("%d bytes of it were sent", len(rest))
@@ -413,36 +432,71 @@ func TestTheGuestTalksOnWhenTheHostIsGone(t *testing.T) {
 	}
 }
 
-// Whatever an agent has to tell, its result is one message that the host takes.
+// Checks are begun and ended in their order, each once.
+func TestAnAgentThatAnswersOutOfTurn(t *testing.T) {
+	const begin, end = `{"event":{"check":{"index":%d}}}`, `{"event":{"check":{"index":%d,"verdict":{}}}}`
+	for name, says := range map[string][]string{
+		"end first":   {fmt.Sprintf(end, 0)},
+		"begin twice": {fmt.Sprintf(begin, 0), fmt.Sprintf(begin, 0)},
+		"end twice":   {fmt.Sprintf(begin, 0), fmt.Sprintf(end, 0), fmt.Sprintf(end, 0)},
+		"end another": {fmt.Sprintf(begin, 0), fmt.Sprintf(end, 1)},
+		"second":      {fmt.Sprintf(begin, 1)},
+		"negative":    {fmt.Sprintf(begin, -1)},
+		"too many":    {fmt.Sprintf(begin, 0), fmt.Sprintf(end, 0), fmt.Sprintf(begin, 1), fmt.Sprintf(end, 1), fmt.Sprintf(begin, 2)},
+	} {
+		e := converse(t, t.Context(), Job{Test: &Test{Checks: make([]Check, 2)}}, Terms{}, func(conn net.Conn) {
+			say(conn, hello)
+			listen(conn)
+			say(conn, says...)
+			listen(conn)
+		})
+		if e.err == nil || !strings.Contains(e.err.Error(), "out of turn") || len(e.events) != len(says)-1 {
+			t.Errorf("%s: %v, %d events", name, e.err, len(e.events))
+		}
+	}
+}
+
+// Whatever an agent has to tell, it comes in messages that the host takes.
 func TestEveryResultIsTaken(t *testing.T) {
 	worst := strings.Repeat("\x01", MaxOutput) // 6 bytes each in JSON
-	for _, commands := range []int{0, 1, 2, 16, 17, 500} {
-		r := Result{Error: strings.Repeat("é<", 4<<20), Failed: []string{"a.service"}}
-		for i := range commands {
-			r.Commands = append(r.Commands, CommandResult{fmt.Sprint(i), worst, i})
+	for _, cases := range []int{0, 1, 2, 16, 17, 500, 10_000} {
+		v := event.Verdict{Text: strings.Repeat("é<", 4<<20)}
+		for range cases {
+			v.Cases = append(v.Cases, event.Case{Name: worst, Text: worst, Output: worst})
 		}
+		r := Result{Error: strings.Repeat("é<", 4<<20), Failed: []string{"a.service"}}
+		resource := puppet.Resource{Name: worst, File: worst, Message: worst}
+		r.Puppet = puppet.Outcome{Left: worst, Report: &puppet.Report{
+			Slowest: slices.Repeat([]puppet.Resource{resource}, 100), Failures: slices.Repeat([]puppet.Resource{resource}, 100), Changes: slices.Repeat([]puppet.Resource{resource}, 100),
+		}}.Rewrite(strings.Clone)
 		const facts = 5000
 		for range facts {
 			r.Identity = append(r.Identity, identity.Fact{Name: "hostname", Value: worst[:256], Where: worst[:256]})
 		}
-		e := converse(t, t.Context(), Job{}, Patience{}, func(conn net.Conn) {
+		e := converse(t, t.Context(), Job{Test: &Test{Checks: make([]Check, 1)}}, Terms{}, func(conn net.Conn) {
 			g, _, err := Accept(conn, time.Hour)
 			peer.Must(t, err)
+			g.Check(0, nil)
+			g.Check(0, &v)
 			peer.Must(t, g.Finish(r))
 		})
 		if n := len(e.result.Identity); n < 100 || n >= facts || len(r.Identity) != facts {
-			t.Errorf("%d commands: %d facts of %d", commands, n, len(r.Identity))
+			t.Errorf("%d cases: %d facts of %d", cases, n, len(r.Identity))
 		}
-		if e.err != nil || len(e.result.Commands) != commands || len(e.result.Error) < MaxOutput || strings.Contains(e.result.Error, "�") {
-			t.Fatalf("%d commands: %v", commands, e.err)
+		if e.err != nil || len(e.result.Error) < MaxOutput || strings.Contains(e.result.Error, "�") || len(e.events) != 2 {
+			t.Fatalf("%d cases: %v", cases, e.err)
 		}
-		for i, c := range e.result.Commands {
-			if c.Name != fmt.Sprint(i) || c.ExitStatus != i || len(c.Output) < 1000 || commands <= 8 && len(c.Output) != MaxOutput {
-				t.Errorf("%d commands: %d bytes of output of %s", commands, len(c.Output), c.Name)
+		got := e.events[1].Verdict
+		if len(got.Cases) != min(cases, maxCases) || got.Passed() {
+			t.Errorf("%d cases: %d came", cases, len(got.Cases))
+		}
+		for _, c := range got.Cases {
+			if len(c.Output) < 60 || cases <= 4 && len(c.Output) != MaxOutput {
+				t.Errorf("%d cases: %d bytes of output", cases, len(c.Output))
 			}
 		}
-		if len(r.Commands) > 0 && len(r.Commands[0].Output) != MaxOutput {
-			t.Error("the caller's own result was cut")
+		if len(v.Cases) != cases || cases > 0 && len(v.Cases[0].Output) != MaxOutput {
+			t.Error("the caller's own verdict was cut")
 		}
 	}
 }
@@ -458,7 +512,7 @@ func TestTheBeatEndsWithTheResult(t *testing.T) {
 // FuzzRun feeds the host what an agent in a hostile guest could say.
 func FuzzRun(f *testing.F) {
 	for _, seed := range []string{
-		"", hello, hello + "\n", hello + "\n{}\n", hello + "\n" + `{"event":{"stream":"stdout","text":"x"}}` + "\n" + `{"beat":true}` + "\n" + `{"result":{"ok":true,"commands":[{"name":"a"}]}}` + "\n",
+		"", hello, hello + "\n", hello + "\n{}\n", hello + "\n" + `{"event":{"stream":"stdout","text":"x"}}` + "\n" + `{"beat":true}` + "\n" + `{"result":{"ok":true,"state":"a"}}` + "\n",
 		hello + "\n" + `{"event":{"phase":"x","text":"y"}}` + "\n", hello + "\n\n\n", `{"hello":1,"result":{"ok":true}}` + "\n", strings.Repeat("[", 10000) + "\n", "\xff\xfe\n",
 	} {
 		f.Add([]byte(seed))
@@ -475,7 +529,7 @@ func FuzzRun(f *testing.F) {
 			guest.Close()
 		}()
 		var h heard
-		result, err := Run(t.Context(), host, Job{Redact: []string{"hunter2"}}, Patience{}, h.sink)
+		result, err := Run(t.Context(), host, Job{Redact: []string{"hunter2"}}, Terms{}, h.sink)
 		host.Close()
 		guest.Close()
 		<-done

@@ -6,7 +6,6 @@ package workshop
 
 import (
 	"bytes"
-	"compress/gzip"
 	"embed"
 	"errors"
 	"fmt"
@@ -16,11 +15,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
-	"github.com/ulikunitz/xz"
 
 	"herdbook/internal/inspection"
+	"herdbook/internal/kmod"
 	"herdbook/internal/mapper"
 )
 
@@ -40,11 +38,8 @@ func Agent() ([]byte, error) {
 }
 
 const (
-	maxModule = 64 << 20 // bytes of a module, decompressed
 	maxKernel = 256 << 20
-	// A kernel needs some 20 modules of some MiB; an image that lists others' worth
-	// would fill the host's memory.
-	maxModules      = 500
+	// An image that lists modules without end would fill the host's memory.
 	maxModulesTotal = 256 << 20 // bytes
 )
 
@@ -73,7 +68,7 @@ func Build(s *inspection.System, agent []byte, network bool) (Parts, error) {
 		return Parts{}, errors.New("the image has no kernel with modules in /boot and /lib/modules; add one to its packages, such as linux-image-amd64")
 	}
 	kernel := s.Kernels[0]
-	image, err := readFile(s.Tree(), kernel.Image, maxKernel)
+	image, err := readKernel(s.Tree(), kernel.Image)
 	if err != nil {
 		return Parts{}, fmt.Errorf("read the image's kernel: %w", err)
 	}
@@ -89,15 +84,15 @@ func Build(s *inspection.System, agent []byte, network bool) (Parts, error) {
 	}
 	layers, ciphers := layerModules(s.Devices)
 	needed, useful = append(needed, layers...), append(useful, ciphers...)
-	m, err := readModules(s.Tree(), path.Join("lib/modules", kernel.Version))
+	m, err := kmod.Read(s.Tree(), path.Join("lib/modules", kernel.Version))
 	if err != nil {
 		return Parts{}, fmt.Errorf("read the modules of kernel %s: %w", kernel.Version, err)
 	}
-	files, err := m.files(needed, useful)
+	files, err := m.Order(needed, useful)
 	if err != nil {
 		return Parts{}, fmt.Errorf("find the modules of kernel %s: %w", kernel.Version, err)
 	}
-	initramfs, err := m.pack(files, agent)
+	initramfs, err := pack(m, files, agent)
 	if err != nil {
 		return Parts{}, fmt.Errorf("make the workshop's initramfs: %w", err)
 	}
@@ -123,76 +118,9 @@ func layerModules(devices []mapper.Device) (required, optional []string) {
 	return required, optional
 }
 
-// modules are those of one kernel in a guest.
-type modules struct {
-	tree    fs.FS
-	dir     string
-	paths   map[string]string   // name → path below dir
-	needs   map[string][]string // path → the paths that it needs, to be loaded from the last to the first
-	builtin map[string]bool     // names
-}
-
-// moduleName is the name of the module in a file: the kernel takes - for _.
-func moduleName(file string) string {
-	name, _, _ := strings.Cut(path.Base(file), ".ko")
-	return strings.ReplaceAll(name, "-", "_")
-}
-
-func readModules(tree fs.FS, dir string) (*modules, error) {
-	m := &modules{tree: tree, dir: dir, paths: map[string]string{}, needs: map[string][]string{}, builtin: map[string]bool{}}
-	text, err := readFile(tree, path.Join(dir, "modules.dep"), maxModule)
-	if err != nil {
-		return nil, err
-	}
-	for line := range bytes.Lines(text) {
-		file, needs, ok := strings.Cut(string(line), ":")
-		if ok {
-			m.paths[moduleName(file)], m.needs[file] = file, strings.Fields(needs)
-		}
-	}
-	text, err = readFile(tree, path.Join(dir, "modules.builtin"), maxModule)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for line := range bytes.Lines(text) {
-		m.builtin[moduleName(strings.TrimSpace(string(line)))] = true
-	}
-	return m, nil
-}
-
-// files lists the module files to be loaded, in order.
-func (m *modules) files(required, optional []string) ([]string, error) {
-	var files []string
-	add := func(file string) {
-		if !slices.Contains(files, file) {
-			files = append(files, file)
-		}
-	}
-	for i, name := range slices.Concat(optional, required) {
-		name = strings.ReplaceAll(name, "-", "_")
-		file, ok := m.paths[name]
-		switch {
-		case m.builtin[name]:
-			continue
-		case !ok && i < len(optional):
-			continue
-		case !ok:
-			return nil, fmt.Errorf("it has no module %s, nor is it built in", name)
-		}
-		if n := len(files) + len(m.needs[file]); n > maxModules {
-			return nil, fmt.Errorf("with what its module %s needs it has %d to be loaded, more than %d", name, n, maxModules)
-		}
-		for _, need := range slices.Backward(m.needs[file]) {
-			add(need)
-		}
-		add(file)
-	}
-	return files, nil
-}
-
 // pack makes the initramfs: the agent as /init, the modules, and the list of
 // the order in which they are loaded. Equal inputs give equal bytes.
-func (m *modules) pack(files []string, agent []byte) ([]byte, error) {
+func pack(m *kmod.Modules, files []string, agent []byte) ([]byte, error) {
 	records := []cpio.Record{
 		cpio.Directory("dev", 0o755), cpio.CharDev("dev/console", 0o600, 5, 1), cpio.Directory("sysroot", 0o755),
 		cpio.StaticFile("init", string(agent), 0o755),
@@ -201,17 +129,14 @@ func (m *modules) pack(files []string, agent []byte) ([]byte, error) {
 	var list strings.Builder
 	total := 0
 	for _, file := range files {
-		p, err := readFile(m.tree, path.Join(m.dir, file), maxModule)
+		p, err := m.Content(file)
 		if err != nil {
 			return nil, err
-		}
-		if p, err = decompress(file, p); err != nil {
-			return nil, fmt.Errorf("decompress module %s: %w", file, err)
 		}
 		if total += len(p); total > maxModulesTotal {
 			return nil, fmt.Errorf("the modules have more than %d bytes", maxModulesTotal)
 		}
-		name := "modules/" + moduleName(file) + ".ko"
+		name := "modules/" + kmod.Name(file) + ".ko"
 		records = append(records, cpio.StaticFile(name, string(p), 0o644))
 		list.WriteString("/" + name + "\n")
 	}
@@ -229,55 +154,19 @@ func (m *modules) pack(files []string, agent []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// decompress unpacks a module by the ending of its name.
-func decompress(name string, p []byte) ([]byte, error) {
-	var r io.Reader
-	var err error
-	switch path.Ext(name) {
-	case ".xz":
-		// A stream that ends in front of a block would be taken for a whole one.
-		if !bytes.HasSuffix(bytes.TrimRight(p, "\x00"), []byte("YZ")) {
-			return nil, io.ErrUnexpectedEOF
-		}
-		r, err = xz.NewReader(bytes.NewReader(p))
-	case ".gz":
-		r, err = gzip.NewReader(bytes.NewReader(p))
-	case ".zst":
-		var d *zstd.Decoder
-		if d, err = zstd.NewReader(bytes.NewReader(p), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxModule)); err == nil {
-			defer d.Close()
-		}
-		r = d
-	default:
-		return p, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	module, err := readAll(r, maxModule)
-	if err == nil && len(module) == 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return module, err
-}
-
-func readFile(tree fs.FS, name string, limit int64) ([]byte, error) {
+// readKernel reads a file of a kernel's size.
+func readKernel(tree fs.FS, name string) ([]byte, error) {
 	f, err := tree.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	p, err := readAll(f, limit)
+	p, err := io.ReadAll(io.LimitReader(f, maxKernel+1))
+	if err == nil && len(p) > maxKernel {
+		err = fmt.Errorf("it has more than %d bytes", maxKernel)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	return p, nil
-}
-
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	p, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(p)) > limit {
-		err = fmt.Errorf("it has more than %d bytes", limit)
-	}
-	return p, err
 }

@@ -2,7 +2,6 @@ package workshop
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,124 +19,30 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"herdbook/internal/inspection"
+	"herdbook/internal/kmod"
+	"herdbook/internal/kmod/kmodtest"
 	"herdbook/internal/mapper"
 	"herdbook/internal/peer"
 )
 
-const modulesDir = "lib/modules/6.1.0-9-amd64"
-
-// dependencies is a modules.dep: what a module needs stands behind it, to be
-// loaded from the last to the first.
-const dependencies = `kernel/drivers/virtio/virtio_pci.ko: kernel/drivers/virtio/virtio_pci_modern_dev.ko.xz kernel/drivers/virtio/virtio.ko.gz kernel/drivers/virtio/virtio_ring.ko.zst
-kernel/drivers/virtio/virtio_pci_modern_dev.ko.xz:
-kernel/drivers/virtio/virtio.ko.gz: kernel/drivers/virtio/virtio_ring.ko.zst
-kernel/drivers/virtio/virtio_ring.ko.zst:
-kernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko.gz kernel/drivers/virtio/virtio_ring.ko.zst
-kernel/drivers/net/virtio_net.ko: kernel/drivers/net/net_failover.ko
-kernel/drivers/net/net_failover.ko:
-kernel/fs/ext4/ext4.ko: kernel/lib/crc16.ko kernel/fs/jbd2/jbd2.ko
-kernel/lib/crc16.ko:
-kernel/fs/jbd2/jbd2.ko:
-kernel/arch/x86/crypto/crc32c-intel.ko:
-kernel/fs/nls/nls_iso8859-1.ko:
-kernel/other/unused.ko: kernel/other/missing.ko
-not a line of it
-`
-
-const builtin = "kernel/drivers/char/virtio_console.ko\nkernel/fs/fat/vfat.ko\n"
-
-// compressed compresses with the real tool.
-func compressed(t testing.TB, tool string, content []byte, args ...string) []byte {
-	t.Helper()
-	peer.NeedTool(t, tool)
-	cmd := exec.Command(tool, append(args, "-c")...)
-	cmd.Stdin = bytes.NewReader(content)
-	out, err := cmd.Output()
-	peer.Must(t, err)
-	return out
-}
-
-// kernelTree is a small /lib/modules; every module's content is its name.
-func kernelTree(t testing.TB) fstest.MapFS {
-	t.Helper()
-	tree := fstest.MapFS{
-		modulesDir + "/modules.dep":     {Data: []byte(dependencies)},
-		modulesDir + "/modules.builtin": {Data: []byte(builtin)},
-	}
-	for line := range strings.Lines(dependencies) {
-		file, _, ok := strings.Cut(line, ":")
-		if !ok {
-			continue
-		}
-		content := []byte("content of " + moduleName(file))
-		switch path.Ext(file) {
-		case ".xz":
-			content = compressed(t, "xz", content, "--check=crc32", "--lzma2=dict=2MiB") // as the kernel's build does
-		case ".zst":
-			content = compressed(t, "zstd", content, "-19")
-		case ".gz":
-			content = compressed(t, "gzip", content, "-9n")
-		}
-		tree[modulesDir+"/"+file] = &fstest.MapFile{Data: content}
-	}
-	return tree
-}
-
-func modulesOf(t testing.TB, tree fs.FS) *modules {
-	t.Helper()
-	m, err := readModules(tree, modulesDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
-func names(files []string) []string {
-	var list []string
-	for _, file := range files {
-		list = append(list, moduleName(file))
-	}
-	return list
-}
-
-func TestModulesComeAfterWhatTheyNeed(t *testing.T) {
-	m := modulesOf(t, kernelTree(t))
-	for _, c := range []struct {
-		required, optional []string
-		want               string
-	}{
-		{nil, nil, ""},
-		{[]string{"virtio_blk"}, nil, "virtio_ring virtio virtio_blk"},
-		{[]string{"virtio_pci", "virtio_blk"}, nil, "virtio_ring virtio virtio_pci_modern_dev virtio_pci virtio_blk"},
-		{[]string{"virtio_console", "vfat"}, nil, ""}, // both are built in
-		{[]string{"ext4"}, []string{"crc32c-intel", "crc32c_generic", "nls_iso8859-1", "nls_utf8"}, "crc32c_intel nls_iso8859_1 jbd2 crc16 ext4"},
-		{[]string{"crc32c_intel", "crc32c-intel"}, nil, "crc32c_intel"}, // - is _
-	} {
-		files, err := m.files(c.required, c.optional)
-		if got := strings.Join(names(files), " "); err != nil || got != c.want {
-			t.Errorf("%v, %v: %s, %v, want %s", c.required, c.optional, got, err, c.want)
-		}
-	}
-}
-
 func TestMissingModules(t *testing.T) {
-	tree := kernelTree(t)
-	m := modulesOf(t, tree)
-	if _, err := m.files([]string{"ext4", "virtio-scsi"}, nil); err == nil || err.Error() != "it has no module virtio_scsi, nor is it built in" {
+	tree := kmodtest.Tree(t)
+	m := kmodtest.Read(t, tree)
+	if _, err := m.Order([]string{"ext4", "virtio-scsi"}, nil); err == nil || err.Error() != "it has no module virtio_scsi, nor is it built in" {
 		t.Errorf("%v", err)
 	}
 	// Listed, but not there.
-	files, err := m.files([]string{"unused"}, nil)
+	files, err := m.Order([]string{"unused"}, nil)
 	peer.Must(t, err)
-	if _, err := m.pack(files, nil); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "kernel/other/missing.ko") {
+	if _, err := pack(m, files, nil); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "kernel/other/missing.ko") {
 		t.Errorf("%v", err)
 	}
-	delete(tree, modulesDir+"/modules.builtin")
-	if _, err := modulesOf(t, tree).files([]string{"virtio_console"}, nil); err == nil {
+	delete(tree, kmodtest.Dir+"/modules.builtin")
+	if _, err := kmodtest.Read(t, tree).Order([]string{"virtio_console"}, nil); err == nil {
 		t.Error("nothing is built in, and no error")
 	}
-	delete(tree, modulesDir+"/modules.dep")
-	if _, err := readModules(tree, modulesDir); !errors.Is(err, fs.ErrNotExist) {
+	delete(tree, kmodtest.Dir+"/modules.dep")
+	if _, err := kmod.Read(tree, kmodtest.Dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }
@@ -158,11 +62,11 @@ func TestHostileDependencies(t *testing.T) {
 		"kernel/ext4.ko: kernel\n":                 "read lib/modules",
 		"/kernel/ext4.ko:\n":                       "",
 	} {
-		tree := fstest.MapFS{modulesDir + "/modules.dep": {Data: []byte(text)}, modulesDir + "/kernel/ext4.ko": {Data: []byte("x")}, "etc/shadow": {Data: []byte("x")}}
-		m := modulesOf(t, tree)
-		files, err := m.files([]string{"ext4"}, nil)
+		tree := fstest.MapFS{kmodtest.Dir + "/modules.dep": {Data: []byte(text)}, kmodtest.Dir + "/kernel/ext4.ko": {Data: []byte("x")}, "etc/shadow": {Data: []byte("x")}}
+		m := kmodtest.Read(t, tree)
+		files, err := m.Order([]string{"ext4"}, nil)
 		if err == nil {
-			_, err = m.pack(files, nil)
+			_, err = pack(m, files, nil)
 		}
 		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: %v, want %q", text, err, want)
@@ -184,10 +88,10 @@ func unpack(t testing.TB, initramfs []byte) (order []string, content map[string]
 }
 
 func TestPackIsWhatTheAgentWantsToFind(t *testing.T) {
-	m := modulesOf(t, kernelTree(t))
-	files, err := m.files([]string{"virtio_pci", "ext4"}, []string{"crc32c-intel"})
+	m := kmodtest.Read(t, kmodtest.Tree(t))
+	files, err := m.Order([]string{"virtio_pci", "ext4"}, []string{"crc32c-intel"})
 	peer.Must(t, err)
-	initramfs, err := m.pack(files, []byte("the agent"))
+	initramfs, err := pack(m, files, []byte("the agent"))
 	peer.Must(t, err)
 	_, got := unpack(t, initramfs)
 	want := map[string]string{
@@ -213,10 +117,10 @@ func TestPackIsWhatTheAgentWantsToFind(t *testing.T) {
 func TestEqualInputsMakeEqualBytes(t *testing.T) {
 	sums := map[[32]byte]bool{}
 	for range 3 {
-		m := modulesOf(t, kernelTree(t))
-		files, err := m.files([]string{"virtio_pci", "virtio_blk", "ext4"}, optional)
+		m := kmodtest.Read(t, kmodtest.Tree(t))
+		files, err := m.Order([]string{"virtio_pci", "virtio_blk", "ext4"}, optional)
 		peer.Must(t, err)
-		initramfs, err := m.pack(files, []byte("agent"))
+		initramfs, err := pack(m, files, []byte("agent"))
 		peer.Must(t, err)
 		sums[sha256.Sum256(initramfs)] = true
 	}
@@ -225,71 +129,21 @@ func TestEqualInputsMakeEqualBytes(t *testing.T) {
 	}
 }
 
-func TestDecompress(t *testing.T) {
-	content := bytes.Repeat([]byte("a module, not quite at random "), 10000)
-	for name, p := range map[string][]byte{
-		"a.ko": content, "a.ko.xz": compressed(t, "xz", content), "b.ko.xz": compressed(t, "xz", content, "--check=none", "-0"),
-		"a.ko.gz": compressed(t, "gzip", content), "a.ko.zst": compressed(t, "zstd", content, "-q"), "b.ko.zst": compressed(t, "zstd", content, "-q", "--ultra", "-22", "--no-check", fmt.Sprintf("--stream-size=%d", len(content))),
-		"a two.ko.xz": compressed(t, "xz", content, "--block-size=100000"),
-	} {
-		got, err := decompress(name, p)
-		if err != nil || !bytes.Equal(got, content) {
-			t.Errorf("%s: %d bytes, %v", name, len(got), err)
-		}
-		if name == "a.ko" {
-			continue
-		}
-		for n := range p {
-			if got, err := decompress(name, p[:n]); err == nil {
-				t.Errorf("%s, the first %d of %d bytes: %d bytes and no error", name, n, len(p), len(got))
-			}
-		}
-		for _, at := range []int{0, 3, len(p) / 2} {
-			spoiled := slices.Clone(p)
-			spoiled[at] ^= 0x55
-			if got, err := decompress(name, spoiled); err == nil && strings.HasSuffix(name, "a.ko.xz") {
-				t.Errorf("%s, byte %d changed: %d bytes and no error", name, at, len(got))
-			}
-		}
-		if _, err := decompress(name, []byte("what is this?")); err == nil {
-			t.Errorf("%s: any text will do", name)
-		}
-	}
-}
-
-// A module of some KiB that becomes some GiB is stopped at the limit.
-func TestDecompressionBombs(t *testing.T) {
-	zeros := make([]byte, maxModule+1)
-	var gz bytes.Buffer
-	w, err := gzip.NewWriterLevel(&gz, gzip.BestSpeed)
-	peer.Must(t, err)
-	_, err = w.Write(zeros)
-	peer.Must(t, errors.Join(err, w.Close()))
-	want := fmt.Sprintf("more than %d bytes", maxModule)
-	for name, p := range map[string][]byte{"a.ko.gz": gz.Bytes(), "a.ko.xz": compressed(t, "xz", zeros, "-0"), "a.ko.zst": compressed(t, "zstd", zeros, "-q")} {
-		if got, err := decompress(name, p); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %d bytes, %v, want %q", name, len(got), err, want)
-		}
-		tree := fstest.MapFS{modulesDir + "/" + name: {Data: p}, modulesDir + "/modules.dep": {Data: []byte(name + ":\n")}}
-		if _, err := modulesOf(t, tree).pack([]string{name}, nil); err == nil || !strings.Contains(err.Error(), "decompress module "+name) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	// A zstd frame that wants a window of GiB.
-	long := compressed(t, "zstd", zeros[:1<<20], "-q", "--long=31", "--ultra", "-1", "--no-content-size")
-	if got, err := decompress("a.ko.zst", long); err == nil && len(got) != 1<<20 {
-		t.Errorf("a large window: %d bytes", len(got))
-	}
-	// Many that are just small enough.
+// Modules that are just small enough, but many.
+func TestTooManyLargeModules(t *testing.T) {
+	const size = 64 << 20
+	var deps strings.Builder
 	tree := fstest.MapFS{}
 	var files []string
-	for i := range maxModulesTotal/maxModule + 1 {
+	for i := range maxModulesTotal/size + 1 {
 		name := fmt.Sprintf("m%d.ko", i)
 		files = append(files, name)
-		tree[modulesDir+"/"+name] = &fstest.MapFile{Data: zeros[:maxModule]}
+		deps.WriteString(name + ":\n")
+		tree[kmodtest.Dir+"/"+name] = &fstest.MapFile{Data: make([]byte, size)}
 	}
-	if _, err := (&modules{tree: tree, dir: modulesDir}).pack(files, nil); err == nil || !strings.Contains(err.Error(), "the modules have more than") {
-		t.Errorf("too many large modules: %v", err)
+	tree[kmodtest.Dir+"/modules.dep"] = &fstest.MapFile{Data: []byte(deps.String())}
+	if _, err := pack(kmodtest.Read(t, tree), files, nil); err == nil || !strings.Contains(err.Error(), "the modules have more than") {
+		t.Errorf("the error: %v", err)
 	}
 }
 
@@ -320,7 +174,7 @@ func systemOf(t testing.TB, more fstest.MapFS) *inspection.System {
 }
 
 func TestBuildTakesTheNewestKernel(t *testing.T) {
-	tree := kernelTree(t)
+	tree := kmodtest.Tree(t)
 	tree["boot/vmlinuz-6.1.0-9-amd64"] = &fstest.MapFile{Data: []byte("nine")}
 	tree["boot/vmlinuz-6.1.0-8-amd64"] = &fstest.MapFile{Data: []byte("eight")}
 	tree["boot/vmlinuz-6.1.0-10-amd64"] = &fstest.MapFile{Data: []byte("ten, without modules")}
@@ -354,13 +208,13 @@ func TestBuildTakesTheNewestKernel(t *testing.T) {
 func TestBuildRefuses(t *testing.T) {
 	const kernel = "boot/vmlinuz-6.1.0-9-amd64"
 	with := func(change func(fstest.MapFS)) *inspection.System {
-		tree := kernelTree(t)
+		tree := kmodtest.Tree(t)
 		tree[kernel] = &fstest.MapFile{Data: []byte("kernel")}
 		change(tree)
 		return systemOf(t, tree)
 	}
 	vfat := with(func(tree fstest.MapFS) {
-		tree[modulesDir+"/modules.builtin"].Data = []byte("kernel/virtio_console.ko\n")
+		tree[kmodtest.Dir+"/modules.builtin"].Data = []byte("kernel/virtio_console.ko\n")
 	})
 	vfat.Mounts = append(vfat.Mounts, inspection.Mount{Type: "vfat"})
 	for want, s := range map[string]*inspection.System{
@@ -368,9 +222,9 @@ func TestBuildRefuses(t *testing.T) {
 		"read the image's kernel: read boot/vmlinuz-6.1.0-9-amd64: it has more than 268435456 bytes": with(func(tree fstest.MapFS) {
 			tree[kernel] = &fstest.MapFile{Sys: int64(maxKernel + 1)}
 		}),
-		"find the modules of kernel 6.1.0-9-amd64: it has no module virtio_console, nor is it built in":             with(func(tree fstest.MapFS) { delete(tree, modulesDir+"/modules.builtin") }),
-		"read the modules of kernel 6.1.0-9-amd64: open lib/modules/6.1.0-9-amd64/modules.dep: file does not exist": with(func(tree fstest.MapFS) { delete(tree, modulesDir+"/modules.dep") }),
-		"make the workshop's initramfs: open lib/modules/6.1.0-9-amd64/kernel/fs/ext4/ext4.ko":                      with(func(tree fstest.MapFS) { delete(tree, modulesDir+"/kernel/fs/ext4/ext4.ko") }),
+		"find the modules of kernel 6.1.0-9-amd64: it has no module virtio_console, nor is it built in":             with(func(tree fstest.MapFS) { delete(tree, kmodtest.Dir+"/modules.builtin") }),
+		"read the modules of kernel 6.1.0-9-amd64: open lib/modules/6.1.0-9-amd64/modules.dep: file does not exist": with(func(tree fstest.MapFS) { delete(tree, kmodtest.Dir+"/modules.dep") }),
+		"make the workshop's initramfs: open lib/modules/6.1.0-9-amd64/kernel/fs/ext4/ext4.ko":                      with(func(tree fstest.MapFS) { delete(tree, kmodtest.Dir+"/kernel/fs/ext4/ext4.ko") }),
 		"find the modules of kernel 6.1.0-9-amd64: it has no module vfat":                                           vfat,
 	} {
 		if _, err := Build(s, nil, false); err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -394,34 +248,25 @@ func TestRealModules(t *testing.T) {
 	peer.NeedTool(t, "modprobe")
 	for _, file := range list {
 		dir := filepath.Dir(file)
-		m, err := readModules(os.DirFS("/"), strings.TrimPrefix(dir, "/"))
+		m, err := kmod.Read(os.DirFS("/"), strings.TrimPrefix(dir, "/"))
 		peer.Must(t, err)
 		needed := append(slices.Clone(required), "vfat", "btrfs", "virtio_net")
-		files, err := m.files(needed, optional)
+		files, err := m.Order(needed, optional)
 		if err != nil {
 			t.Errorf("%s: %v", dir, err)
 			continue
 		}
-		seen := map[string]bool{}
-		for _, file := range files {
-			for _, need := range m.needs[file] {
-				if !seen[need] {
-					t.Errorf("%s is loaded before %s", file, need)
-				}
-			}
-			seen[file] = true
-		}
 		for _, name := range needed {
-			if m.builtin[name] {
+			one, err := m.Order([]string{name}, nil)
+			peer.Must(t, err)
+			if len(one) == 0 { // it is built in
 				continue
 			}
-			one, err := m.files([]string{name}, nil)
-			peer.Must(t, err)
-			if want := modprobe(t, filepath.Base(dir), name); !slices.Equal(names(one), want) {
-				t.Errorf("%s: %v, modprobe loads %v", name, names(one), want)
+			if want := modprobe(t, filepath.Base(dir), name); !slices.Equal(kmodtest.Names(one), want) {
+				t.Errorf("%s: %v, modprobe loads %v", name, kmodtest.Names(one), want)
 			}
 		}
-		initramfs, err := m.pack(files, []byte("agent"))
+		initramfs, err := pack(m, files, []byte("agent"))
 		peer.Must(t, err)
 		_, content := unpack(t, initramfs)
 		for name, text := range content {
@@ -438,8 +283,8 @@ func modprobe(t *testing.T, version, name string) []string {
 	t.Helper()
 	var list []string
 	for line := range strings.Lines(peer.Run(t, "modprobe", "-S", version, "--show-depends", "--ignore-install", name)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "insmod" && (moduleName(f[1]) == "libcrc32c" || !strings.Contains(f[1], "crc32c")) && !slices.Contains(checksums, moduleName(f[1])) {
-			list = append(list, moduleName(f[1]))
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "insmod" && (kmod.Name(f[1]) == "libcrc32c" || !strings.Contains(f[1], "crc32c")) && !slices.Contains(checksums, kmod.Name(f[1])) {
+			list = append(list, kmod.Name(f[1]))
 		}
 	}
 	return list

@@ -354,17 +354,18 @@ func withoutDoubles(_, want map[string][]byte) {
 // Debian's, can: it copies a tree from version 5.
 func TestVMVersionFour(t *testing.T) {
 	peer.NeedTool(t, "guestfish")
-	source := makeImage(t, "", "300M")
+	source := makeImage(t, "-L from", "300M")
 	dir := mount(t, source)
 	fill(t, dir)
 	peer.Must(t, unix.Unmount(dir, 0))
 	options := []string{"-m crc=0 -n ftype=0 -i size=256,attr=1", "-m crc=0 -n ftype=1 -b size=1k", "-m crc=0 -b size=512 -n size=4k"}
-	args, script := []string{"--format=raw", "-a", source}, "run\ndebug sh \"mkdir /tmp/source /tmp/to; mount -o ro,norecovery /dev/sda /tmp/source\"\n"
+	args, script := []string{"--format=raw", "-a", source}, "run\ndebug sh \"mkdir /tmp/source /tmp/to; mount -o ro,norecovery LABEL=from /tmp/source\"\n"
 	var images []string
 	for i, o := range options {
-		images = append(images, makeImage(t, o, "300M"))
+		images = append(images, makeImage(t, fmt.Sprintf("%s -L to%d", o, i), "300M"))
 		args = append(args, "-a", images[i])
-		script += fmt.Sprintf("debug sh \"mount /dev/sd%c /tmp/to && cp -a /tmp/source/. /tmp/to/ && umount /tmp/to && echo copied\"\n", 'b'+i)
+		// By their labels: the kernel there does not promise the order of its disks.
+		script += fmt.Sprintf("debug sh \"mount LABEL=to%d /tmp/to && cp -a /tmp/source/. /tmp/to/ && umount /tmp/to && echo copied\"\n", i)
 	}
 	fish := exec.Command("guestfish", args...)
 	fish.Stdin = strings.NewReader(script)

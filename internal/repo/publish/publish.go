@@ -1,280 +1,241 @@
-// Package publish puts images into a repository: a directory of plain files
-// that any web server can serve and that virt-builder builds from. Images are
-// written before the index that names them, each file whole or not at all, so a
-// reader sees a whole old or a whole new repository at any moment.
+// Package publish puts images into a repository and moves its channels. A repository
+// is a bucket of plain files that any web server can serve and that virt-builder
+// builds from. What an image's files are made of is left to others.
+//
+// The order of writes makes a stop at any moment harmless. First the files of a
+// revision, named by their content, which never change; then the public key; then
+// the index, in place of exactly the one that was read, so that of two publishers at
+// once none loses the other's entry: who comes second does its change again on what
+// is there by then. Last the doors, which are derived from the index, and who wrote
+// them looks whether they are still those of the newest one. A reader has a whole
+// old repository or a whole new one.
+//
+// The truth is the signed index, or, in a repository without signature, the plain one.
 package publish
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha512"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"regexp"
+	"path"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
-	"github.com/google/renameio/v2"
-
-	"herdbook/internal/disk"
+	"herdbook/internal/bucket"
 	"herdbook/internal/event"
 	"herdbook/internal/repo"
+	"herdbook/internal/repo/doors"
 	"herdbook/internal/signed"
 )
 
-// Repository is a directory to publish in.
+// Repository is a place to publish in.
 type Repository struct {
-	Dir    string
-	Signer *signed.Signer // nil: without a signature
-	Now    time.Time      // when what is written now is signed
+	Bucket   bucket.Bucket
+	Address  string         // of the bucket, for people
+	Signer   *signed.Signer // nil: without a signature, or only to be read
+	Keys     signed.Keys    // without a Signer: one of which must have signed; nil: it has no signature
+	Now      time.Time      // when what is written now is signed
+	ValidFor time.Duration  // how long a signed index counts as the newest; 0 for ever
+	Location string         // where the repository is served, as in repo.Header; "" leaves what the index says
 }
 
-// Image is what is published. Entry needs ID, Arch, Size and Layer; File,
-// Checksum, Revision, Format and CompressedSize are filled in.
-type Image struct {
-	Disk  string // path of the layer's disk, a qcow2 chain
-	Entry repo.Entry
+// File is one of a revision's, ready to be put.
+type File struct {
+	Kind      string // as in repo.Artefact
+	Path      string
+	Extension string // with its dot
+	Size      int64
+	SHA256    string
+	SHA512    string
 }
 
-// Publish puts an image into the repository and returns its entry. If the same
-// layer is published under the name already, it returns that and false. Other
-// revisions stay as they are, only the index names the newest.
-func (r Repository) Publish(ctx context.Context, image Image, sink event.Sink) (repo.Entry, bool, error) {
-	entry, fresh, err := r.publish(ctx, image, sink)
+// Revision is what is published. Entry needs Image, Arch, Size and Layer; ID, Revision
+// and all that concerns files are filled in.
+type Revision struct {
+	Entry   repo.Entry
+	Files   []File // at least one qcow2 or xz
+	Channel string // that points to it then
+}
+
+// formats are the kinds of files that virt-builder can build from, the one that
+// every version of it knows first, with the format of the disk within.
+var formats = []struct{ kind, format string }{{"xz", "raw"}, {"qcow2", "qcow2"}}
+
+// Published returns the newest revision that an image's layer has already, with
+// files of all the kinds. Whether their bytes are as they should be is verifying.
+func (r Repository) Published(ctx context.Context, image, layer string, kinds []string) (repo.Entry, bool, error) {
+	s, err := r.load(ctx)
 	if err != nil {
-		return entry, false, fmt.Errorf("publish %s in %s: %w", image.Entry.ID, r.Dir, err)
+		return repo.Entry{}, false, fmt.Errorf("publish %s in %s: %w", image, r.Address, err)
 	}
-	return entry, fresh, nil
+	return r.published(ctx, s.index, repo.Facts{Image: image, Layer: layer}, kinds)
 }
 
-func (r Repository) publish(ctx context.Context, image Image, sink event.Sink) (entry repo.Entry, fresh bool, err error) {
-	if err := os.MkdirAll(r.Dir, 0o755); err != nil {
-		return entry, false, err
-	}
-	lock := flock.New(filepath.Join(r.Dir, ".lock"))
-	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
-		return entry, false, fmt.Errorf("wait for another publisher: %w", err)
-	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	entries, err := r.Entries()
-	if err != nil {
-		return entry, false, err
-	}
-	entry = image.Entry
-	place, old := find(entries, entry)
-	if old.Layer == entry.Layer && r.has(old) {
-		return old, false, r.complete(entries)
-	}
-	entry.Revision, entry.Format = old.Revision+1, string(disk.QCOW2)
-	entry.File = fileName(entries, entry)
-	entry.Other = append(entry.Other, byHand(old)...)
-	// What virt-builder could not read must not get as far as the disk.
-	if _, err := repo.Parse(repo.Format([]repo.Entry{entry})); err != nil {
-		return entry, false, fmt.Errorf("make index: %w", err)
-	}
-	sink.Emit(event.Event{Kind: event.Phase, Text: "compress"})
-	err = r.inScratch(func(scratch string) error {
-		if err := r.writeImage(ctx, scratch, image.Disk, &entry); err != nil {
-			return err
-		}
-		if place < 0 {
-			entries = append(entries, entry)
-		} else {
-			entries[place] = entry
-		}
-		return r.writeIndex(scratch, entries)
-	})
-	return entry, err == nil, err
-}
-
-// byHand are the fields that someone wrote into the index, without those that
-// tell of the old file.
-func byHand(old repo.Entry) []repo.Field {
-	return slices.DeleteFunc(slices.Clone(old.Other), func(f repo.Field) bool {
-		return f.Key == "sig" || strings.HasPrefix(f.Key, "checksum")
-	})
-}
-
-// inScratch calls write with a directory for files that are not whole yet. One
-// that a killed publisher left goes: who has the lock is alone.
-func (r Repository) inScratch(write func(scratch string) error) (err error) {
-	scratch := filepath.Join(r.Dir, ".publish")
-	if err := os.RemoveAll(scratch); err != nil {
-		return err
-	}
-	if err := os.Mkdir(scratch, 0o700); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	return write(scratch)
-}
-
-// fileName names an image's file. The name of the architecture is in it only if
-// another image has the plain name.
-func fileName(entries []repo.Entry, e repo.Entry) string {
-	plain := fmt.Sprintf("%s-%d.qcow2", e.ID, e.Revision)
-	if slices.ContainsFunc(entries, func(other repo.Entry) bool { return other.File == plain }) {
-		return fmt.Sprintf("%s-%s-%d.qcow2", e.ID, e.Arch, e.Revision)
-	}
-	return plain
-}
-
-// find returns the place of an image's entry and the entry; -1 and none if it
-// is new.
-func find(entries []repo.Entry, e repo.Entry) (int, repo.Entry) {
-	for i, old := range entries {
-		if old.ID == e.ID && old.Arch == e.Arch {
-			return i, old
+func (r Repository) published(ctx context.Context, x repo.Index, of repo.Facts, kinds []string) (repo.Entry, bool, error) {
+	for _, e := range x.Revisions(of.Image, "") {
+		lacks := slices.ContainsFunc(kinds, func(kind string) bool { _, ok := e.Artefact(kind); return !ok })
+		if e.Image != "" && e.Layer == of.Layer && !lacks {
+			ok, err := r.has(ctx, e)
+			return e, ok, err
 		}
 	}
-	return -1, repo.Entry{}
+	return repo.Entry{}, false, nil
 }
 
-// has tells whether an entry's file is there, in its size. Its bytes are not
-// read: that is verifying.
-func (r Repository) has(e repo.Entry) bool {
-	stat, err := os.Stat(filepath.Join(r.Dir, e.File))
-	return err == nil && stat.Mode().IsRegular() && stat.Size() == e.CompressedSize
-}
-
-// complete mends what a crash between the writes of an index left undone.
-func (r Repository) complete(entries []repo.Entry) error {
-	whole, err := r.isComplete()
-	if whole || err != nil {
-		return err
-	}
-	return r.inScratch(func(scratch string) error { return r.writeIndex(scratch, entries) })
-}
-
-// blanks are what a signature does not cover.
-var blanks = regexp.MustCompile(`(?m)[ \t\r]+$`)
-
-// isComplete tells whether the files beside the signed index are those that
-// were written with it.
-func (r Repository) isComplete() (bool, error) {
-	if r.Signer == nil {
-		return true, nil
-	}
-	key, err := r.Signer.PublicKey()
-	if err != nil {
-		return false, err
-	}
-	text, err := r.read()
-	if err != nil {
-		return false, err
-	}
-	for name, want := range map[string][]byte{repo.KeyName: key, repo.IndexName: text} {
-		got, err := os.ReadFile(filepath.Join(r.Dir, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// has tells whether the files of an entry are there, in their sizes.
+func (r Repository) has(ctx context.Context, e repo.Entry) (bool, error) {
+	there, err := r.files(ctx, e.Of())
+	for _, a := range e.Artefacts {
+		if size, ok := there[a.File]; !ok || size != a.Size {
 			return false, err
 		}
-		if !bytes.Equal(blanks.ReplaceAll(got, nil), blanks.ReplaceAll(want, nil)) {
-			return false, nil
+	}
+	return true, err
+}
+
+// files are those of an image, with their sizes.
+func (r Repository) files(ctx context.Context, image string) (map[string]int64, error) {
+	objects, err := r.Bucket.List(ctx, path.Join(repo.ImageDir, image+"-"))
+	sizes := map[string]int64{}
+	for _, o := range objects {
+		sizes[o.Name] = o.Size
+	}
+	return sizes, err
+}
+
+// Publish adds a revision and lets its channel point to it. If another publisher
+// has added one of the same layer and the same kinds of files meanwhile, that is it.
+func (r Repository) Publish(ctx context.Context, n Revision, sink event.Sink) (repo.Entry, error) {
+	e, err := r.publish(ctx, n, sink)
+	if err != nil {
+		return e, fmt.Errorf("publish %s in %s: %w", n.Entry.Image, r.Address, err)
+	}
+	return e, nil
+}
+
+func (r Repository) publish(ctx context.Context, n Revision, sink event.Sink) (repo.Entry, error) {
+	entry, err := describe(n)
+	if err != nil {
+		return entry, err
+	}
+	s, err := r.load(ctx)
+	if err != nil {
+		return entry, err
+	}
+	// What could not be in an index must not get as far as the bucket.
+	next, _, err := s.index.Publish(entry, n.Channel, r.Now)
+	if err == nil {
+		next.Header = r.header(s)
+		_, err = doors.Files(next)
+	}
+	if err != nil {
+		return entry, err
+	}
+	up := upload{entry: entry, files: n.Files, sink: sink, sent: map[string]bool{}}
+	if err := r.put(ctx, s.index, up); err != nil {
+		return entry, err
+	}
+	var kinds []string
+	for _, a := range entry.Artefacts {
+		kinds = append(kinds, a.Kind)
+	}
+	mine := entry
+	err = r.update(ctx, func(x repo.Index) (repo.Index, error) {
+		there, ok, err := r.published(ctx, x, mine.Facts, kinds)
+		if err != nil {
+			return x, err
+		}
+		if ok {
+			selector := repo.Selector{Image: there.Of(), Arch: there.Arch, Revision: there.Revision}
+			x, entry, err = x.Promote(selector, n.Channel, r.Now)
+			return x, err
+		}
+		if err := r.put(ctx, x, up); err != nil { // what a prune gave up meanwhile
+			return x, err
+		}
+		x, entry, err = x.Publish(mine, n.Channel, r.Now)
+		return x, err
+	})
+	return entry, err
+}
+
+// describe completes an entry by the files that it will have.
+func describe(n Revision) (repo.Entry, error) {
+	e := n.Entry
+	e.Artefacts = nil
+	for _, f := range n.Files {
+		e.Artefacts = append(e.Artefacts, repo.Artefact{Kind: f.Kind, File: fileName(e.Image, f), Size: f.Size, SHA256: f.SHA256, SHA512: f.SHA512})
+	}
+	for _, known := range formats {
+		if a, ok := e.Artefact(known.kind); ok {
+			e.File, e.Format, e.Checksum, e.CompressedSize = a.File, known.format, a.SHA512, a.Size
+			e.ID = e.Image
+			return asRead(e)
 		}
 	}
-	return true, nil
+	return e, errors.New("it has neither a qcow2 nor an xz file, of which virt-builder needs one")
 }
 
-// Entries reads the index. A signed repository's must verify with the signer's
-// key: who has another one must not add to it.
-func (r Repository) Entries() ([]repo.Entry, error) {
-	if err := r.checkKind(); err != nil {
-		return nil, err
-	}
-	text, err := r.read()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+// asRead is an entry as a reader of the signed index has it.
+func asRead(e repo.Entry) (repo.Entry, error) {
+	x, err := repo.Parse(signed.Covered(repo.Format(repo.Index{Entries: []repo.Entry{e}})))
 	if err != nil {
-		return nil, err
+		return e, err
 	}
-	return repo.Parse(text)
+	return x.Entries[0], nil
 }
 
-// read returns the text of the index, verified if it is signed.
-func (r Repository) read() ([]byte, error) {
-	name := repo.IndexName
-	if r.Signer != nil {
-		name = repo.SignedIndexName
-	}
-	text, err := os.ReadFile(filepath.Join(r.Dir, name))
+// fileName names a file by its content, so that what has the name never changes.
+func fileName(image string, f File) string {
+	return path.Join(repo.ImageDir, fmt.Sprintf("%s-%.12s%s", image, f.SHA512, f.Extension))
+}
+
+// upload is the files of a revision on their way.
+type upload struct {
+	entry repo.Entry
+	files []File
+	sink  event.Sink
+	sent  map[string]bool // names of those that were written
+}
+
+// put writes the files of a revision, but those that were sent, and those that are
+// there and that the index names: one that no index names can be removed at any time,
+// unless it is young.
+func (r Repository) put(ctx context.Context, x repo.Index, up upload) error {
+	there, err := r.files(ctx, up.entry.Image)
 	if err != nil {
-		return nil, fmt.Errorf("read index: %w", err)
+		return err
 	}
-	if r.Signer == nil {
-		return text, nil
+	named := names(x.Revisions(up.entry.Image, ""))
+	var done, total int64
+	for _, f := range up.files {
+		total += f.Size
 	}
-	if text, err = signed.Verify(text, r.Signer.Keys(), r.Now); err != nil {
-		return nil, fmt.Errorf("read %s: %w; was it signed with another key than this repository's signing_key?", name, err)
-	}
-	return text, nil
-}
-
-// checkKind refuses a repository that is signed where this one is not, or the
-// other way round: its images would vanish from one of its two indexes.
-func (r Repository) checkKind() error {
-	there := func(name string) bool {
-		_, err := os.Lstat(filepath.Join(r.Dir, name))
-		return err == nil
-	}
-	isSigned := there(repo.SignedIndexName)
-	switch {
-	case r.Signer == nil && isSigned:
-		return fmt.Errorf("it has %s; move the directory away, or give the signing_key that made it", repo.SignedIndexName)
-	case r.Signer != nil && !isSigned && there(repo.IndexName):
-		return fmt.Errorf("it has %s but no %s; move the directory away, or publish without a signing_key", repo.IndexName, repo.SignedIndexName)
+	for i, f := range up.files {
+		name := up.entry.Artefacts[i].File
+		if size, ok := there[name]; !ok || size != f.Size || !named[name] && !up.sent[name] {
+			if len(up.sent) == 0 {
+				up.sink.Emit(event.Event{Kind: event.Phase, Text: "upload"})
+			}
+			up.sent[name] = true
+			if err := r.putFile(ctx, name, f); err != nil {
+				return err
+			}
+		}
+		done += f.Size
+		up.sink.Emit(event.Event{Kind: event.Progress, Done: done, Total: total})
 	}
 	return nil
 }
 
-// writeImage writes the image beside its place, and when it is whole, renames it.
-func (r Repository) writeImage(ctx context.Context, scratch, src string, e *repo.Entry) error {
-	temporary := filepath.Join(scratch, e.File)
-	if err := disk.Flatten(ctx, src, temporary, disk.FlattenOptions{Compress: true}); err != nil {
-		return err
-	}
-	f, err := os.Open(temporary)
+func (r Repository) putFile(ctx context.Context, name string, f File) (err error) {
+	file, err := os.Open(f.Path)
 	if err != nil {
 		return err
 	}
-	sum := sha512.New()
-	e.CompressedSize, err = io.Copy(sum, f)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("digest %s: %w", e.File, err)
-	}
-	e.Checksum = hex.EncodeToString(sum.Sum(nil))
-	return errors.Join(os.Chmod(temporary, 0o644), os.Rename(temporary, filepath.Join(r.Dir, e.File)))
-}
-
-// writeIndex writes the public key, the signed index and the index: each is
-// right without those that follow.
-func (r Repository) writeIndex(scratch string, entries []repo.Entry) error {
-	text := repo.Format(entries)
-	if _, err := repo.Parse(text); err != nil {
-		return fmt.Errorf("make index: %w", err)
-	}
-	write := func(name string, text []byte) error {
-		return renameio.WriteFile(filepath.Join(r.Dir, name), text, 0o644, renameio.WithTempDir(scratch))
-	}
-	if r.Signer != nil {
-		key, err := r.Signer.PublicKey()
-		if err != nil {
-			return err
-		}
-		message, err := r.Signer.Sign(text, r.Now)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(write(repo.KeyName, key), write(repo.SignedIndexName, message)); err != nil {
-			return err
-		}
-	}
-	return write(repo.IndexName, text)
+	defer func() { err = errors.Join(err, file.Close()) }()
+	_, err = r.Bucket.Put(ctx, name, io.NewSectionReader(file, 0, f.Size), bucket.Condition{})
+	return err
 }

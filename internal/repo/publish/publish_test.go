@@ -1,13 +1,14 @@
 package publish
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/sha512"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,11 +19,22 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"herdbook/internal/event"
+	"herdbook/internal/bucket"
 	"herdbook/internal/peer"
 	"herdbook/internal/repo"
+	"herdbook/internal/repo/audit"
 	"herdbook/internal/signed"
 )
+
+// TestMain keeps the repositories of the tests in memory, which takes no time to sync.
+func TestMain(m *testing.M) {
+	if stat, err := os.Stat("/dev/shm"); err == nil && stat.IsDir() {
+		if err := os.Setenv("TMPDIR", "/dev/shm"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 var noon = time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 
@@ -35,51 +47,88 @@ func newSigner(t testing.TB) *signed.Signer {
 	return s
 }
 
-// repository is an empty one, with a signature.
+// repository is an empty one in a directory, with a signature.
 func repository(t testing.TB) Repository {
 	t.Helper()
-	return Repository{Dir: filepath.Join(t.TempDir(), "repo"), Signer: newSigner(t), Now: noon}
+	dir := filepath.Join(t.TempDir(), "repo")
+	return Repository{Bucket: bucket.Dir(dir), Address: dir, Signer: newSigner(t), Now: noon, ValidFor: 90 * 24 * time.Hour}
 }
 
-// image makes a small image: an overlay upon a disk with some text.
-func image(t testing.TB, id, content string) Image {
-	t.Helper()
-	peer.NeedTool(t, "qemu-img")
-	dir := t.TempDir()
-	raw, base, top := filepath.Join(dir, "raw"), filepath.Join(dir, "base"), filepath.Join(dir, "top")
-	peer.Must(t, os.WriteFile(raw, []byte(content), 0o644))
-	peer.Must(t, os.Truncate(raw, 1<<20))
-	peer.Run(t, "qemu-img", "convert", "-O", "qcow2", raw, base)
-	peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, top)
-	return Image{Disk: top, Entry: repo.Entry{
-		ID: id, Name: "Debian 12", OSInfo: "debian12", Arch: "x86_64", Size: 1 << 20, Expand: "/dev/sda1",
-		Notes: "First line of " + id + ".\n\n  Third line.", Layer: content,
-	}}
-}
-
-func publish(t testing.TB, r Repository, i Image) repo.Entry {
-	t.Helper()
-	e, fresh, err := r.Publish(t.Context(), i, nil)
-	peer.Must(t, err)
-	if !fresh {
-		t.Fatalf("%s was there already", e.File)
+// bySignature runs a test with a signed repository and with an unsigned one.
+func bySignature(t *testing.T, test func(t *testing.T, r Repository)) {
+	for _, isSigned := range []bool{true, false} {
+		t.Run(fmt.Sprintf("signed %v", isSigned), func(t *testing.T) {
+			r := repository(t)
+			if !isSigned {
+				r.Signer = nil
+			}
+			test(t, r)
+		})
 	}
+}
+
+// revision is one whose only file has some content.
+func revision(t testing.TB, image, content string) Revision {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk")
+	peer.Must(t, os.WriteFile(path, []byte(content), 0o644))
+	return Revision{
+		Entry: repo.Entry{
+			Name: "Debian 12", OSInfo: "debian12", Arch: "x86_64", Size: 1 << 20, Expand: "/dev/sda1",
+			Notes: "First line of " + image + ".\n\n  Third line.", Facts: repo.Facts{Image: image, Layer: content},
+		},
+		Files: []File{{
+			Kind: "qcow2", Path: path, Extension: ".qcow2", Size: int64(len(content)),
+			SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(content))), SHA512: fmt.Sprintf("%x", sha512.Sum512([]byte(content))),
+		}},
+		Channel: repo.Stable,
+	}
+}
+
+func publish(t testing.TB, r Repository, n Revision) repo.Entry {
+	t.Helper()
+	e, err := r.Publish(t.Context(), n, nil)
+	peer.Must(t, err)
 	return e
 }
 
-// contents are the files of a directory, without the lock.
+// findings are all that is wrong with a repository.
+func findings(t testing.TB, r Repository) []audit.Finding {
+	t.Helper()
+	o := audit.Options{Now: r.Now, Workers: 2}
+	if r.Signer != nil {
+		o.Keys = r.Signer.Keys()
+	}
+	report, err := audit.Verify(t.Context(), r.Bucket, o)
+	peer.Must(t, err)
+	return report.Findings
+}
+
+// isWhole holds every byte of a repository against its index.
+func isWhole(t testing.TB, r Repository) repo.Index {
+	t.Helper()
+	if wrong := findings(t, r); len(wrong) > 0 {
+		t.Errorf("%+v", wrong)
+	}
+	x, err := r.Index(t.Context())
+	peer.Must(t, err)
+	return x
+}
+
+// contents are the files of a directory, without those that are no objects.
 func contents(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	peer.Must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || path == dir || d.Name() == ".lock" {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil || d.IsDir() && !strings.HasPrefix(d.Name(), "."):
 			return err
+		case d.IsDir():
+			return fs.SkipDir
 		}
 		name, _ := filepath.Rel(dir, path)
-		if d.IsDir() {
-			files[name+"/"] = ""
-			return nil
-		}
 		text, err := os.ReadFile(path)
 		files[name] = string(text)
 		return err
@@ -87,308 +136,464 @@ func contents(t testing.TB, dir string) map[string]string {
 	return files
 }
 
-func names(files map[string]string) []string { return slices.Sorted(maps.Keys(files)) }
-
-// checkWhole reads a repository as its users do: by both indexes, and every
-// image against its checksum.
-func checkWhole(t *testing.T, r Repository) []repo.Entry {
-	t.Helper()
-	files := contents(t, r.Dir)
-	var entries []repo.Entry
-	for _, name := range []string{repo.SignedIndexName, repo.IndexName} {
-		text, ok := files[name]
-		if !ok {
-			continue
+func TestWhatIsPublishedIsThere(t *testing.T) {
+	bySignature(t, func(t *testing.T, r Repository) {
+		n := revision(t, "web", "one")
+		e := publish(t, r, n)
+		x := isWhole(t, r)
+		if diff := cmp.Diff([]repo.Entry{e}, x.Entries); diff != "" {
+			t.Error(diff)
 		}
-		if name == repo.SignedIndexName {
-			keys, err := signed.ReadKeys([]byte(files[repo.KeyName]))
-			peer.Must(t, err)
-			verified, err := signed.Verify([]byte(text), keys, noon)
-			peer.Must(t, err)
-			text = string(verified)
+		wanted := n.Entry
+		wanted.ID, wanted.Revision, wanted.Aliases, wanted.Format = "web", 1, []string{"web-stable", "web-r1"}, "qcow2"
+		wanted.File, wanted.Checksum, wanted.CompressedSize = "images/web-"+n.Files[0].SHA512[:12]+".qcow2", n.Files[0].SHA512, 3
+		wanted.Facts = repo.Facts{
+			Image: "web", Layer: "one", Published: noon, Channels: []string{"stable"}, Released: []repo.Release{{Channel: "stable", Time: noon}},
+			Artefacts: []repo.Artefact{{Kind: "qcow2", File: wanted.File, Size: 3, SHA256: n.Files[0].SHA256, SHA512: n.Files[0].SHA512}},
 		}
-		var err error
-		entries, err = repo.Parse([]byte(text))
-		peer.Must(t, err)
-		for _, e := range entries {
-			sum := sha512.Sum512([]byte(files[e.File]))
-			if e.Checksum != hex.EncodeToString(sum[:]) || e.CompressedSize != int64(len(files[e.File])) {
-				t.Errorf("%s names %s with another checksum or size", name, e.File)
+		if diff := cmp.Diff(wanted, e); diff != "" {
+			t.Error(diff)
+		}
+		if x.Version != 1 || !x.Signed.Equal(noon) || !x.Expires.Equal(noon.AddDate(0, 0, 90)) {
+			t.Errorf("%+v", x.Header)
+		}
+		files := contents(t, r.Address)
+		if files[e.File] != "one" {
+			t.Errorf("%q", files[e.File])
+		}
+		for name := range files { // a web server reads them
+			if stat, err := os.Stat(filepath.Join(r.Address, name)); err != nil || stat.Mode() != 0o644 {
+				t.Errorf("%s: %v %v", name, stat.Mode(), err)
 			}
 		}
-	}
-	return entries
+	})
 }
 
-func TestWhatIsPublishedIsTheImage(t *testing.T) {
-	for _, isSigned := range []bool{true, false} {
-		t.Run(fmt.Sprintf("signed %v", isSigned), func(t *testing.T) {
-			r := repository(t)
-			want := []string{repo.IndexName, repo.SignedIndexName, repo.KeyName, "web-1.qcow2"}
-			if !isSigned {
-				r.Signer, want = nil, []string{repo.IndexName, "web-1.qcow2"}
-			}
-			i := image(t, "web", "one")
-			var phases []string
-			e, fresh, err := r.Publish(t.Context(), i, func(e event.Event) { phases = append(phases, e.Text) })
-			if err != nil || !fresh {
-				t.Fatal(fresh, err)
-			}
-			if diff := cmp.Diff([]string{"compress"}, phases); diff != "" {
-				t.Error(diff)
-			}
-			wanted := i.Entry
-			wanted.File, wanted.Format, wanted.Revision = "web-1.qcow2", "qcow2", 1
-			wanted.Checksum, wanted.CompressedSize = e.Checksum, e.CompressedSize
-			if diff := cmp.Diff(wanted, e); diff != "" {
-				t.Error(diff)
-			}
-			if diff := cmp.Diff([]repo.Entry{e}, checkWhole(t, r)); diff != "" {
-				t.Error(diff)
-			}
-			if diff := cmp.Diff(want, names(contents(t, r.Dir))); diff != "" {
-				t.Error(diff)
-			}
-			file := filepath.Join(r.Dir, e.File)
-			peer.Run(t, "qemu-img", "compare", i.Disk, file)
-			if info := peer.Run(t, "qemu-img", "info", file); strings.Contains(info, "backing file") {
-				t.Errorf("it needs another file: %s", info)
-			}
-			for _, name := range want { // a web server reads them
-				stat, err := os.Stat(filepath.Join(r.Dir, name))
-				if err != nil || stat.Mode() != 0o644 {
-					t.Errorf("%s: %v %v", name, stat.Mode(), err)
-				}
-			}
-		})
+func TestOldClientsGetWhatTheyKnowFirst(t *testing.T) {
+	n := revision(t, "web", "one")
+	packed := n.Files[0]
+	packed.Kind, packed.Extension = "xz", ".xz"
+	n.Files = append(n.Files, packed)
+	e := publish(t, repository(t), n)
+	if e.Format != "raw" || !strings.HasSuffix(e.File, ".xz") || len(e.Artefacts) != 2 {
+		t.Errorf("%+v", e)
+	}
+	n.Files = []File{{Kind: "kernel", Path: packed.Path}}
+	if _, err := repository(t).Publish(t.Context(), n, nil); err == nil || !strings.Contains(err.Error(), "neither a qcow2 nor an xz file") {
+		t.Error(err)
 	}
 }
 
 func TestPublishingALayerAgainWritesNothing(t *testing.T) {
-	for _, isSigned := range []bool{true, false} {
-		r := repository(t)
-		if !isSigned {
-			r.Signer = nil
-		}
-		i := image(t, "web", "one")
-		i.Entry.Name += "  " // which a signature does not cover
-		first := publish(t, r, i)
-		publish(t, r, image(t, "other", "two"))
-		first.Name = strings.TrimRight(first.Name, " ")
-		before := stamps(t, r.Dir)
+	bySignature(t, func(t *testing.T, r Repository) {
+		n := revision(t, "web", "one")
+		n.Entry.Name += "  " // which a signature does not cover
+		first := publish(t, r, n)
+		publish(t, r, revision(t, "other", "two"))
+		before := stamps(t, r.Address)
 		r.Now = noon.Add(time.Hour)
-		e, fresh, err := r.Publish(t.Context(), i, func(e event.Event) { t.Errorf("there is nothing to tell: %+v", e) })
-		e.Name = strings.TrimRight(e.Name, " ")
-		if err != nil || fresh || !cmp.Equal(e, first) {
-			t.Errorf("again: %v %v\n%s", fresh, err, cmp.Diff(first, e))
+		e, ok, err := r.Published(t.Context(), n.Entry.Image, n.Entry.Layer, []string{"qcow2"})
+		if err != nil || !ok || !cmp.Equal(e, first) {
+			t.Errorf("again: %v %v\n%s", ok, err, cmp.Diff(first, e))
 		}
-		if diff := cmp.Diff(before, stamps(t, r.Dir)); diff != "" {
+		again := publish(t, r, n)
+		promoted, err := r.Promote(t.Context(), repo.Selector{Image: "web"}, repo.Stable)
+		if err != nil || !cmp.Equal(again, first) || !cmp.Equal(promoted, first) {
+			t.Error(cmp.Diff(first, again), cmp.Diff(first, promoted), err)
+		}
+		after := stamps(t, r.Address)
+		delete(before, filepath.Join(r.Address, first.File)) // put anew, since it could have been damaged
+		delete(after, filepath.Join(r.Address, first.File))
+		if diff := cmp.Diff(before, after); diff != "" {
 			t.Error(diff)
 		}
-	}
+		if _, ok, _ := r.Published(t.Context(), n.Entry.Image, n.Entry.Layer, []string{"qcow2", "xz"}); ok {
+			t.Error("it has no file of the kind xz")
+		}
+	})
 }
 
-// stamps are when the files of a directory were written.
+// stamps are when the objects of a directory were written.
 func stamps(t testing.TB, dir string) map[string]time.Time {
 	t.Helper()
 	at := map[string]time.Time{}
-	peer.Must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		at[path] = info.ModTime()
-		return err
-	}))
+	for name := range contents(t, dir) {
+		info, err := os.Stat(filepath.Join(dir, name))
+		peer.Must(t, err)
+		at[filepath.Join(dir, name)] = info.ModTime()
+	}
 	return at
 }
 
-func TestANewLayerRaisesTheRevision(t *testing.T) {
+func TestALayerThatIsThereIsPromotedNotCopied(t *testing.T) {
 	r := repository(t)
-	one := publish(t, r, image(t, "web", "one"))
-	other := publish(t, r, image(t, "other", "one"))
-	two := publish(t, r, image(t, "web", "two"))
-	if two.Revision != 2 || two.File != "web-2.qcow2" || two.Checksum == one.Checksum {
-		t.Errorf("%+v", two)
+	n := revision(t, "web", "one")
+	n.Channel = "testing"
+	one := publish(t, r, n)
+	n.Channel = repo.Stable
+	again := publish(t, r, n)
+	if again.Revision != one.Revision || !again.Has("testing") || !again.Has(repo.Stable) || again.ID != "web" {
+		t.Errorf("%+v", again)
 	}
-	if diff := cmp.Diff([]repo.Entry{two, other}, checkWhole(t, r)); diff != "" {
-		t.Error(diff)
-	}
-	// Who has read the old index still gets the old image.
-	if !r.has(one) {
-		t.Error("the old revision is gone")
-	}
-	three := publish(t, r, image(t, "web", "one"))
-	if three.Revision != 3 {
-		t.Errorf("an old layer as a new revision: %+v", three)
+	if x := isWhole(t, r); len(x.Entries) != 1 || x.Version != 2 {
+		t.Errorf("%+v", x)
 	}
 }
 
-func TestALostImageIsPublishedAnew(t *testing.T) {
+func TestALostFileIsPublishedAnew(t *testing.T) {
 	for name, harm := range map[string]func(path string) error{
 		"gone":        os.Remove,
-		"cut":         func(path string) error { return os.Truncate(path, 100) },
+		"cut":         func(path string) error { return os.Truncate(path, 1) },
 		"a directory": func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o755)) },
 	} {
 		r := repository(t)
-		i := image(t, "web", "one")
-		one := publish(t, r, i)
-		peer.Must(t, harm(filepath.Join(r.Dir, one.File)))
-		if two := publish(t, r, i); two.Revision != 2 {
-			t.Errorf("%s: %+v", name, two)
+		n := revision(t, "web", "one")
+		one := publish(t, r, n)
+		peer.Must(t, harm(filepath.Join(r.Address, one.File)))
+		if _, ok, err := r.Published(t.Context(), n.Entry.Image, n.Entry.Layer, nil); ok || err != nil {
+			t.Errorf("%s: it is there: %v", name, err)
 		}
-		if entries := checkWhole(t, r); len(entries) != 1 {
-			t.Errorf("%s: %+v", name, entries)
+		two, err := r.Publish(t.Context(), n, nil)
+		if name == "a directory" {
+			if err == nil {
+				t.Error("a directory was replaced")
+			}
+			continue
 		}
+		// The same bytes have the same name, so the old revision is whole again.
+		if err != nil || two.Revision != 1 {
+			t.Errorf("%s: %+v %v", name, two, err)
+		}
+		isWhole(t, r)
 	}
 }
 
 // rewrite changes an index by hand, and signs it.
 func rewrite(t testing.TB, r Repository, change func(string) string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(r.Dir, repo.IndexName))
+	s, err := r.load(t.Context())
 	peer.Must(t, err)
-	text = []byte(change(string(text)))
-	peer.Must(t, os.WriteFile(filepath.Join(r.Dir, repo.IndexName), text, 0o644))
-	if r.Signer == nil {
-		return
+	text := []byte(change(string(repo.Format(s.index))))
+	if r.Signer != nil {
+		text, err = r.Signer.Sign(text, r.Now)
+		peer.Must(t, err)
 	}
-	message, err := r.Signer.Sign(text, r.Now)
-	peer.Must(t, err)
-	peer.Must(t, os.WriteFile(filepath.Join(r.Dir, repo.SignedIndexName), message, 0o644))
+	peer.Must(t, os.WriteFile(filepath.Join(r.Address, r.truth()), text, 0o644))
 }
 
 func TestWhatWasWrittenByHandStays(t *testing.T) {
-	for _, isSigned := range []bool{true, false} {
-		r := repository(t)
-		if !isSigned {
-			r.Signer = nil
-		}
-		publish(t, r, image(t, "web", "one"))
+	bySignature(t, func(t *testing.T, r Repository) {
+		publish(t, r, revision(t, "web", "one"))
+		peer.Must(t, os.WriteFile(filepath.Join(r.Address, "theirs.xz"), []byte("hello"), 0o644))
 		rewrite(t, r, func(text string) string {
-			return text + "hidden=true\nnotes[de]=Erste Zeile\n \n Dritte\nsig=web.sig\nchecksum=old\nchecksum[sha256]=old\n\n" +
-				"[theirs]\narch=x86_64\nfile=theirs.xz\nsize=5\nlvexpand=/dev/vg/root\nnotes=a\n \n b\n"
+			text = strings.Replace(text, "aliases=", "notes[de]=Erste Zeile\n \n Dritte\naliases=www ", 1)
+			return text + "\n[theirs]\narch=x86_64\nfile=theirs.xz\nsize=5\nlvexpand=/dev/vg/root\nnotes=a\n \n b\n"
 		})
-		publish(t, r, image(t, "other", "three"))
-		two := publish(t, r, image(t, "web", "two"))
-		// The signature and checksums of the old file are wrong for the new one.
-		want := []repo.Field{{Key: "hidden", Value: "true"}, {Key: "notes[de]", Value: "Erste Zeile\n\nDritte"}}
-		if diff := cmp.Diff(want, two.Other); diff != "" {
+		publish(t, r, revision(t, "other", "three"))
+		two := publish(t, r, revision(t, "web", "two"))
+		if !slices.Contains(two.Aliases, "www") {
+			t.Errorf("%+v", two)
+		}
+		x := isWhole(t, r)
+		theirs := repo.Entry{ID: "theirs", Arch: "x86_64", File: "theirs.xz", Revision: 1, Size: 5, LVExpand: "/dev/vg/root", Notes: "a\n\nb"}
+		if e, err := x.Find(repo.Selector{Image: "theirs"}); err != nil || !cmp.Equal(e, theirs) {
+			t.Error(err, cmp.Diff(theirs, e))
+		}
+		one, err := x.Find(repo.Selector{Image: "web", Revision: 1})
+		if err != nil || !cmp.Equal(one.Other, []repo.Field{{Key: "notes[de]", Value: "Erste Zeile\n\nDritte"}}) {
+			t.Errorf("%+v %v", one.Other, err)
+		}
+	})
+}
+
+func TestAnIndexIsRenewedInTime(t *testing.T) {
+	bySignature(t, func(t *testing.T, r Repository) {
+		r.ValidFor = 10 * time.Hour
+		n := revision(t, "web", "one")
+		publish(t, r, n)
+		for _, c := range []struct {
+			hours   int
+			version int
+		}{{4, 1}, {6, 2}, {10, 2}, {12, 3}, {50, 4}} {
+			r.Now = noon.Add(time.Duration(c.hours) * time.Hour)
+			_, err := r.Promote(t.Context(), repo.Selector{Image: "web"}, repo.Stable)
+			peer.Must(t, err)
+			if x := isWhole(t, r); x.Version != c.version || !x.Expires.After(r.Now) {
+				t.Errorf("after %d hours: %+v", c.hours, x.Header)
+			}
+		}
+		r.ValidFor = 0
+		x, err := r.Renew(t.Context())
+		if err != nil || x.Version != 5 || !x.Expires.IsZero() {
+			t.Errorf("%+v %v", x.Header, err)
+		}
+		isWhole(t, r)
+	})
+	if _, err := repository(t).Renew(t.Context()); err == nil {
+		t.Error("an empty repository was renewed")
+	}
+}
+
+func TestPruneRemovesWhatNothingPointsTo(t *testing.T) {
+	r := repository(t)
+	var all []repo.Entry
+	for _, content := range []string{"one", "two", "three", "four"} {
+		all = append(all, publish(t, r, revision(t, "web", content)))
+	}
+	_, err := r.Promote(t.Context(), repo.Selector{Image: "web", Revision: 2}, "testing")
+	peer.Must(t, err)
+	old, young := filepath.Join(r.Address, "images/web-0123456789ab.qcow2"), filepath.Join(r.Address, "images/web-ba9876543210.qcow2")
+	for path, at := range map[string]time.Time{old: noon.Add(-48 * time.Hour), young: noon.Add(-time.Hour)} {
+		peer.Must(t, os.WriteFile(path, []byte("left"), 0o644))
+		peer.Must(t, os.Chtimes(path, at, at))
+	}
+	theirs := filepath.Join(r.Address, "images/web.xz.sig")
+	peer.Must(t, os.WriteFile(theirs, nil, 0o644))
+	peer.Must(t, os.Chtimes(theirs, noon.Add(-48*time.Hour), noon.Add(-48*time.Hour)))
+	before := contents(t, r.Address)
+	dry, err := r.Prune(t.Context(), repo.Policy{Keep: 1}, true)
+	peer.Must(t, err)
+	if diff := cmp.Diff(before, contents(t, r.Address)); diff != "" {
+		t.Error("a dry run wrote:", diff)
+	}
+	done, err := r.Prune(t.Context(), repo.Policy{Keep: 1}, false)
+	peer.Must(t, err)
+	if diff := cmp.Diff(dry, done); diff != "" {
+		t.Error(diff)
+	}
+	wanted := []string{all[0].File, all[2].File, "images/web-0123456789ab.qcow2"}
+	slices.Sort(wanted)
+	if !cmp.Equal(wanted, done.Files) || len(done.Revisions) != 2 || done.Freed != int64(len("one")+len("three")+len("left")) {
+		t.Errorf("%+v", done)
+	}
+	peer.Must(t, errors.Join(os.Remove(young), os.Remove(theirs)))
+	isWhole(t, r)
+}
+
+// An index of which nothing can be derived is not written: every later command would
+// fail on it.
+func TestAnIndexThatNoDoorCanBeMadeOfIsNotWritten(t *testing.T) {
+	r := repository(t)
+	r.Signer = nil
+	peer.Must(t, os.MkdirAll(r.Address, 0o755))
+	text := "[web]\narch=x86_64\nfile=web\nchecksum[sha512]=none\n"
+	peer.Must(t, os.WriteFile(filepath.Join(r.Address, repo.IndexName), []byte(text), 0o644))
+	before := contents(t, r.Address)
+	_, promoted := r.Promote(t.Context(), repo.Selector{Image: "web"}, "testing")
+	_, renewed := r.Renew(t.Context())
+	for _, err := range []error{promoted, renewed} {
+		if err == nil || !strings.Contains(err.Error(), `make index: derive files from the index: web: "none" is no checksum`) {
+			t.Error(err)
+		}
+	}
+	if diff := cmp.Diff(before, contents(t, r.Address)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A place without an index is a wrong one, or the index was lost: what is there stays.
+func TestPruneRemovesNothingWithoutAnIndex(t *testing.T) {
+	bySignature(t, func(t *testing.T, r Repository) {
+		publish(t, r, revision(t, "web", "one"))
+		for _, name := range []string{repo.IndexName, repo.SignedIndexName} {
+			peer.Must(t, r.Bucket.Remove(t.Context(), name))
+		}
+		r.Now = noon.AddDate(10, 0, 0)
+		before := contents(t, r.Address)
+		if _, err := r.Prune(t.Context(), repo.Policy{Keep: 1}, false); err == nil || !strings.Contains(err.Error(), "there is no index") {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(before, contents(t, r.Address)); diff != "" {
 			t.Error(diff)
 		}
-		entries, err := r.Entries()
-		peer.Must(t, err)
-		theirs := repo.Entry{
-			ID: "theirs", Arch: "x86_64", File: "theirs.xz", Revision: 1, Size: 5, Notes: "a\n\nb",
-			Other: []repo.Field{{Key: "lvexpand", Value: "/dev/vg/root"}},
-		}
-		if len(entries) != 3 || !cmp.Equal(entries[0], two) || !cmp.Equal(entries[1], theirs) {
-			t.Errorf("signed %v: %+v", isSigned, entries)
-		}
-	}
+	})
 }
 
-func TestImagesOfTwoArchitecturesDoNotMeet(t *testing.T) {
+// meanwhile is a bucket in which others do something right before a file of an image
+// is put.
+type meanwhile struct {
+	bucket.Bucket
+	others func()
+}
+
+func (m *meanwhile) Put(ctx context.Context, name string, c bucket.Content, condition bucket.Condition) (bucket.Object, error) {
+	if others := m.others; others != nil && strings.HasPrefix(name, repo.ImageDir+"/") {
+		m.others = nil
+		others()
+	}
+	return m.Bucket.Put(ctx, name, c, condition)
+}
+
+// A file that is not sent, since the index names it, may be gone until the entry is
+// written.
+func TestWhatAPruneGivesUpDuringAPublishIsPutAgain(t *testing.T) {
 	r := repository(t)
-	one := publish(t, r, image(t, "web", "one"))
-	arm := image(t, "web", "two")
-	arm.Entry.Arch = "aarch64"
-	two := publish(t, r, arm)
-	if one.File == two.File {
-		t.Errorf("both are %s", one.File)
+	one, two, three := revision(t, "web", "one"), revision(t, "web", "two"), revision(t, "web", "three")
+	publish(t, r, one)
+	publish(t, r, two)
+	n := three
+	n.Files = append(slices.Clone(three.Files), one.Files[0])
+	n.Files[1].Kind = "xz"
+	pruned := false
+	during := r
+	during.Bucket = &meanwhile{r.Bucket, func() {
+		done, err := r.Prune(t.Context(), repo.Policy{Keep: 1}, false)
+		peer.Must(t, err)
+		pruned = len(done.Files) == 1
+	}}
+	publish(t, during, n)
+	if !pruned {
+		t.Error("nothing was pruned meanwhile")
 	}
-	if entries := checkWhole(t, r); len(entries) != 2 {
-		t.Errorf("%+v", entries)
+	isWhole(t, r)
+}
+
+// The other way round: what is published again while a prune goes on stays.
+func TestWhatIsPublishedDuringAPruneStays(t *testing.T) {
+	r := repository(t)
+	one := revision(t, "web", "one")
+	publish(t, r, one)
+	publish(t, r, revision(t, "web", "two"))
+	again := one
+	again.Entry.Layer = "one again"
+	during := r
+	during.Bucket = &afterIndex{r.Bucket, func() { publish(t, r, again) }}
+	done, err := during.Prune(t.Context(), repo.Policy{Keep: 1}, false)
+	peer.Must(t, err)
+	if len(done.Revisions) != 1 || len(done.Files) != 0 {
+		t.Errorf("%+v", done)
+	}
+	isWhole(t, r)
+}
+
+// afterIndex is a bucket in which others do something once the index was put.
+type afterIndex struct {
+	bucket.Bucket
+	others func()
+}
+
+func (a *afterIndex) Put(ctx context.Context, name string, c bucket.Content, condition bucket.Condition) (bucket.Object, error) {
+	o, err := a.Bucket.Put(ctx, name, c, condition)
+	if others := a.others; others != nil && name == repo.SignedIndexName {
+		a.others = nil
+		others()
+	}
+	return o, err
+}
+
+// spoilt is a bucket in which the index is replaced while it is read, so many times.
+type spoilt struct {
+	bucket.Bucket
+	times int
+}
+
+func (s *spoilt) Open(ctx context.Context, name string) (io.ReadCloser, bucket.Object, error) {
+	if s.times--; s.times >= 0 && name == repo.SignedIndexName {
+		return nil, bucket.Object{}, fmt.Errorf("open it: %w, while it was read", bucket.ErrChanged)
+	}
+	return s.Bucket.Open(ctx, name)
+}
+
+func TestAnIndexThatIsReplacedWhileItIsReadIsReadAgain(t *testing.T) {
+	r := repository(t)
+	publish(t, r, revision(t, "web", "one"))
+	plain := r.Bucket
+	r.Bucket = &spoilt{plain, 3}
+	_, err := r.Promote(t.Context(), repo.Selector{Image: "web"}, "testing")
+	peer.Must(t, err)
+}
+
+func TestRenewingAtOnceIsNoFault(t *testing.T) {
+	r := repository(t)
+	publish(t, r, revision(t, "web", "one"))
+	during := r
+	others := func() {
+		_, err := r.Renew(t.Context())
+		peer.Must(t, err)
+	}
+	during.Bucket = &beforeIndex{r.Bucket, others}
+	x, err := during.Renew(t.Context())
+	if err != nil || x.Version != 2 {
+		t.Errorf("version %d: %v", x.Version, err)
+	}
+	isWhole(t, r)
+}
+
+// beforeIndex is a bucket in which others do something before the index is put.
+type beforeIndex afterIndex
+
+func (b *beforeIndex) Put(ctx context.Context, name string, c bucket.Content, condition bucket.Condition) (bucket.Object, error) {
+	if others := b.others; others != nil && name == repo.SignedIndexName {
+		b.others = nil
+		others()
+	}
+	return b.Bucket.Put(ctx, name, c, condition)
+}
+
+// Who has only the public key must not put an index there that nobody signed.
+func TestWithoutTheSigningKeyNothingIsWritten(t *testing.T) {
+	r := repository(t)
+	publish(t, r, revision(t, "web", "one"))
+	before := contents(t, r.Address)
+	r.Keys, r.Signer = r.Signer.Keys(), nil
+	r.Now = noon.AddDate(1, 0, 0)
+	_, renewed := r.Renew(t.Context())
+	_, promoted := r.Promote(t.Context(), repo.Selector{Image: "web"}, "testing")
+	_, pruned := r.Prune(t.Context(), repo.Policy{Keep: 1}, false)
+	for _, err := range []error{renewed, promoted, pruned} {
+		if err == nil || !strings.Contains(err.Error(), "there is no key to sign with") {
+			t.Error(err)
+		}
+	}
+	if diff := cmp.Diff(before, contents(t, r.Address)); diff != "" {
+		t.Error(diff)
 	}
 }
 
-// TestACrashBetweenTheWritesIsMended builds the directories that a crash after
-// each file leaves. Readers find a whole repository in each, and the next
-// publisher makes it what it should have become.
-func TestACrashBetweenTheWritesIsMended(t *testing.T) {
-	order := []string{"%s", repo.KeyName, repo.SignedIndexName, repo.IndexName}
-	for _, first := range []bool{true, false} {
-		for written := 0; written <= len(order); written++ {
-			r := repository(t)
-			before := map[string]string{}
-			if !first {
-				publish(t, r, image(t, "web", "one"))
-				before = contents(t, r.Dir)
-			}
-			i := image(t, "web", "two")
-			want := publish(t, r, i)
-			after := contents(t, r.Dir)
-			peer.Must(t, os.RemoveAll(r.Dir))
-			peer.Must(t, os.MkdirAll(filepath.Join(r.Dir, ".publish"), 0o700))
-			peer.Must(t, os.WriteFile(filepath.Join(r.Dir, ".publish", "half.tmp"), nil, 0o600))
-			for _, name := range order[:written] {
-				name = strings.ReplaceAll(name, "%s", want.File)
-				before[name] = after[name]
-			}
-			for name, text := range before {
-				peer.Must(t, os.WriteFile(filepath.Join(r.Dir, name), []byte(text), 0o644))
-			}
-			checkWhole(t, r)
-			e, fresh, err := r.Publish(t.Context(), i, nil)
-			if err != nil || fresh != (written < 3) || e.Revision != want.Revision || e.File != want.File {
-				t.Errorf("first %v, %d written: %+v %v %v", first, written, e, fresh, err)
-			}
-			got := contents(t, r.Dir)
-			delete(got, ".publish/") // if there was nothing to write
-			delete(got, ".publish/half.tmp")
-			if diff := cmp.Diff(names(after), names(got)); diff != "" {
-				t.Errorf("first %v, %d written: %s", first, written, diff)
-			}
-			if got[repo.IndexName] != strings.ReplaceAll(after[repo.IndexName], want.Checksum, e.Checksum) || got[repo.KeyName] != after[repo.KeyName] {
-				t.Errorf("first %v, %d written:\n%s", first, written, got[repo.IndexName])
-			}
-			if entries := checkWhole(t, r); len(entries) != 1 {
-				t.Errorf("%+v", entries)
-			}
-		}
+// A clock that goes back makes no index that is older than the one before.
+func TestAnIndexIsNeverOlderThanTheOneBefore(t *testing.T) {
+	r := repository(t)
+	later := noon.Add(time.Hour)
+	r.Now = later
+	publish(t, r, revision(t, "web", "one"))
+	r.Now = noon
+	publish(t, r, revision(t, "web", "two"))
+	r.Now = later
+	if x := isWhole(t, r); x.Version != 2 || !x.Signed.Equal(later) {
+		t.Errorf("%+v", x.Header)
 	}
 }
 
 func TestARepositoryOfAnotherKindIsRefused(t *testing.T) {
-	i := image(t, "web", "one")
 	for name, c := range map[string]struct {
 		change func(t *testing.T, r *Repository)
 		want   string
 	}{
 		"another key": {
 			func(t *testing.T, r *Repository) { r.Signer = newSigner(t) },
-			"was it signed with another key than this repository's signing_key?",
+			"was it signed with another key than this repository's?",
 		},
 		"signed, now without": {
-			func(t *testing.T, r *Repository) { r.Signer = nil },
-			"it has index.asc; move the directory away, or give the signing_key that made it",
-		},
-		"signed, without its index": {
-			func(t *testing.T, r *Repository) {
-				r.Signer = nil
-				peer.Must(t, os.Remove(filepath.Join(r.Dir, repo.IndexName)))
-			},
-			"it has index.asc",
+			func(_ *testing.T, r *Repository) { r.Signer = nil },
+			"it has index.asc where none is wanted; use an empty place, or give the key that made it",
 		},
 		"unsigned, now with": {
 			func(t *testing.T, r *Repository) {
-				peer.Must(t, os.Remove(filepath.Join(r.Dir, repo.SignedIndexName)))
+				peer.Must(t, os.Remove(filepath.Join(r.Address, repo.SignedIndexName)))
 			},
 			"it has index but no index.asc",
 		},
 		"changed": {
-			func(t *testing.T, r *Repository) { change(t, *r, repo.SignedIndexName, "web-1", "web-9") },
+			func(t *testing.T, r *Repository) { replace(t, *r, "web", "wab") },
 			"bad signature",
 		},
 		"added to": {
-			func(t *testing.T, r *Repository) {
-				change(t, *r, repo.SignedIndexName, "-----BEGIN PGP SIGNED", "#\n-----BEGIN PGP SIGNED")
-			},
+			func(t *testing.T, r *Repository) { replace(t, *r, "-----BEGIN PGP SIGNED", "#\n-----BEGIN PGP SIGNED") },
 			"text outside the signature",
 		},
 		"unsigned in the signed one's place": {
 			func(t *testing.T, r *Repository) {
-				peer.Must(t, os.Rename(filepath.Join(r.Dir, repo.IndexName), filepath.Join(r.Dir, repo.SignedIndexName)))
+				peer.Must(t, os.Rename(filepath.Join(r.Address, repo.IndexName), filepath.Join(r.Address, repo.SignedIndexName)))
 			},
 			"not a clear-signed text",
 		},
@@ -401,133 +606,107 @@ func TestARepositoryOfAnotherKindIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := repository(t)
-			publish(t, r, i)
+			publish(t, r, revision(t, "web", "one"))
 			c.change(t, &r)
-			before := contents(t, r.Dir)
-			for _, i := range []Image{i, image(t, "web", "two"), image(t, "other", "one")} {
-				_, fresh, err := r.Publish(t.Context(), i, nil)
-				if err == nil || fresh || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), r.Dir) {
-					t.Errorf("%v %v", fresh, err)
+			before := contents(t, r.Address)
+			for _, n := range []Revision{revision(t, "web", "one"), revision(t, "web", "two"), revision(t, "other", "one")} {
+				_, err := r.Publish(t.Context(), n, nil)
+				_, _, other := r.Published(t.Context(), n.Entry.Image, n.Entry.Layer, nil)
+				for _, err := range []error{err, other} {
+					if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), r.Address) {
+						t.Errorf("%v", err)
+					}
 				}
 			}
-			if diff := cmp.Diff(before, contents(t, r.Dir)); diff != "" {
+			if diff := cmp.Diff(before, contents(t, r.Address)); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-// change replaces a text in a file of a repository.
-func change(t testing.TB, r Repository, name, old, new string) {
+// replace replaces a text in the index.
+func replace(t testing.TB, r Repository, old, new string) {
 	t.Helper()
-	path := filepath.Join(r.Dir, name)
+	path := filepath.Join(r.Address, r.truth())
 	text, err := os.ReadFile(path)
 	peer.Must(t, err)
-	if !strings.Contains(string(text), old) {
-		t.Fatalf("%s has no %q", name, old)
+	if !bytes.Contains(text, []byte(old)) {
+		t.Fatalf("there is no %q", old)
 	}
-	peer.Must(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(text), old, new)), 0o644))
+	peer.Must(t, os.WriteFile(path, bytes.ReplaceAll(text, []byte(old), []byte(new)), 0o644))
 }
 
 func TestUnfitImagesAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 	r := repository(t)
-	publish(t, r, image(t, "web", "one"))
-	before := contents(t, filepath.Dir(r.Dir))
-	for _, change := range []func(*Image){
-		func(i *Image) { i.Entry.ID = "" },
-		func(i *Image) { i.Entry.ID = "a b" },
-		func(i *Image) { i.Entry.ID = "a/b" },
-		func(i *Image) { i.Entry.ID = "../evil" },
-		func(i *Image) { i.Entry.ID = "x]\n[y" },
-		func(i *Image) { i.Entry.Arch = "" },
-		func(i *Image) { i.Entry.Size = -1 },
-		func(i *Image) { i.Disk += "-missing" },
-		func(i *Image) { peer.Must(t, os.WriteFile(i.Disk, []byte("no image"), 0o644)) },
+	publish(t, r, revision(t, "web", "one"))
+	before := contents(t, filepath.Dir(r.Address))
+	for _, change := range []func(*Revision){
+		func(n *Revision) { n.Entry.Image = "" },
+		func(n *Revision) { n.Entry.Image = "a b" },
+		func(n *Revision) { n.Entry.Image = "a/b" },
+		func(n *Revision) { n.Entry.Image = "../evil" },
+		func(n *Revision) { n.Entry.Image = "x]\n[y" },
+		func(n *Revision) { n.Entry.Image = "web-stable" },
+		func(n *Revision) { n.Entry.Arch = "" },
+		func(n *Revision) { n.Entry.Size = -1 },
+		func(n *Revision) { n.Channel = "a b" },
+		func(n *Revision) { n.Files[0].Path += "-missing" },
+		func(n *Revision) { n.Files[0].SHA512 = "../../../evil" },
 	} {
-		i := image(t, "new", "two")
-		change(&i)
-		if _, fresh, err := r.Publish(t.Context(), i, nil); err == nil || fresh {
-			t.Errorf("%+v: %v", i.Entry, fresh)
+		n := revision(t, "new", "two")
+		change(&n)
+		if _, err := r.Publish(t.Context(), n, nil); err == nil {
+			t.Errorf("%+v", n)
 		}
-		if diff := cmp.Diff(before, contents(t, filepath.Dir(r.Dir))); diff != "" {
+		if diff := cmp.Diff(before, contents(t, filepath.Dir(r.Address))); diff != "" {
 			t.Error(diff)
 		}
 	}
 }
 
-func TestCancellingLeavesNothing(t *testing.T) {
+func TestACancelledPublishLeavesNothing(t *testing.T) {
 	r := repository(t)
-	publish(t, r, image(t, "web", "one"))
-	before := contents(t, r.Dir)
-	i := image(t, "web", "two")
+	publish(t, r, revision(t, "web", "one"))
+	before := contents(t, r.Address)
 	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	// As the image is being written, and before anything is done.
-	for _, when := range []string{"during", "before"} {
-		_, fresh, err := r.Publish(ctx, i, func(event.Event) { cancel() })
-		if !errors.Is(err, context.Canceled) || fresh {
-			t.Errorf("%s: %v %v", when, fresh, err)
-		}
-		if diff := cmp.Diff(before, contents(t, r.Dir)); diff != "" {
-			t.Error(when, diff)
-		}
+	cancel()
+	if _, err := r.Publish(ctx, revision(t, "web", "two"), nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
-	if e := publish(t, r, i); e.Revision != 2 {
-		t.Errorf("afterwards: %+v", e)
+	if diff := cmp.Diff(before, contents(t, r.Address)); diff != "" {
+		t.Error(diff)
 	}
 }
 
-func TestPublishersTakeTurns(t *testing.T) {
-	r := repository(t)
-	var images []Image
-	for i := range 8 { // each twice
-		images = append(images, image(t, fmt.Sprintf("image-%d", i/2), "x"))
-	}
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	made := 0
-	for _, i := range images {
-		group.Go(func() {
-			_, fresh, err := r.Publish(t.Context(), i, nil)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				t.Error(err)
-			}
-			if fresh {
-				made++
-			}
-		})
-	}
-	group.Wait()
-	entries := checkWhole(t, r)
-	if len(entries) != 4 || made != 4 {
-		t.Errorf("%d entries, %d were made", len(entries), made)
-	}
-	for _, e := range entries {
-		if e.Revision != 1 {
-			t.Errorf("%+v", e)
+func TestPublishersAtOnceLoseNothing(t *testing.T) {
+	bySignature(t, func(t *testing.T, r Repository) {
+		var group sync.WaitGroup
+		for i := range 16 { // four images, each with two layers, each twice
+			n := revision(t, fmt.Sprintf("image%d", i%4), fmt.Sprintf("layer %d", i/4%2))
+			n.Channel = []string{repo.Stable, "testing"}[i/8]
+			group.Go(func() {
+				if _, err := r.Publish(t.Context(), n, nil); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-	}
-	if got := names(contents(t, r.Dir)); len(got) != 4+3 {
-		t.Errorf("left behind: %v", got)
-	}
-}
-
-func TestAWaitingPublisherCanBeCancelled(t *testing.T) {
-	r := repository(t)
-	i, j := image(t, "web", "one"), image(t, "other", "two")
-	_, _, err := r.Publish(t.Context(), i, func(event.Event) {
-		// The first one holds the lock now.
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		defer cancel()
-		_, _, err := r.Publish(ctx, j, nil)
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "wait for another publisher") {
-			t.Errorf("the second: %v", err)
+		group.Wait()
+		x := isWhole(t, r)
+		var got []string
+		for _, e := range x.Entries {
+			got = append(got, fmt.Sprintf("%s@%d", e.Image, e.Revision))
+		}
+		wanted := []string{"image0@2", "image0@1", "image1@2", "image1@1", "image2@2", "image2@1", "image3@2", "image3@1"}
+		if diff := cmp.Diff(wanted, got); diff != "" {
+			t.Error(diff)
+		}
+		for _, image := range x.Images() {
+			for _, channel := range []string{repo.Stable, "testing"} {
+				if _, err := x.Find(repo.Selector{Image: image, Channel: channel}); err != nil {
+					t.Error(err)
+				}
+			}
 		}
 	})
-	peer.Must(t, err)
-	if entries := checkWhole(t, r); len(entries) != 1 {
-		t.Errorf("%+v", entries)
-	}
 }

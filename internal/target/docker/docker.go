@@ -1,147 +1,111 @@
-// Package docker exports an image as a container image: straight out of its
-// file system, without a machine, as an OCI image layout and as an archive that
-// "docker load" and "podman load" take. What only a machine needs stays behind:
-// kernels, firmware, the boot loader, fstab, machine-id and device nodes.
+// Package docker exports an image as a container image: straight out of its file systems,
+// without a machine, as an OCI image layout and as an archive that "docker load" and
+// "podman load" take. It has a layer for each step that changed something, so that images
+// with a base in common share that, and a list of its packages. It pushes what it made to
+// registries.
 //
 // Equal layers and options give equal bytes.
 package docker
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/google/renameio/v2"
-	"github.com/klauspost/pgzip"
 
-	"herdbook/internal/digest"
+	"herdbook/internal/artefact"
 	"herdbook/internal/event"
 	"herdbook/internal/inspection"
+	"herdbook/internal/sbom"
+	"herdbook/internal/target"
 )
 
-// Export says what to make of a system.
-type Export struct {
-	System  *inspection.System
-	Dir     string            // made if missing
-	Name    string            // of the files: NAME.oci, NAME.docker.tar, NAME.docker.json
-	Tags    []string          // NAME:TAG each
-	Command []string          // default: the system's bash, else sh
-	Labels  map[string]string // the pedigree
-	Created time.Time         // of the layer
-	Source  string            // what it is made of: decides whether it is up to date
+// Exporter writes a container image: IMAGE.oci, a layout, and IMAGE.docker.tar, with
+// IMAGE.cdx.json, its packages. It is an artefact.Sender.
+type Exporter struct {
+	target.Docker
+	LookupEnv func(string) (string, bool) // where Docker and Podman keep the accounts of registries; nil: nowhere
+	pause     time.Duration               // between two tries to push, at first; 0 is a second
 }
 
-// Manifest tells what an export made. It is written last, as NAME.docker.json.
-type Manifest struct {
-	Source   string            `json:"source"`
-	Tags     []string          `json:"tags"`
-	Command  []string          `json:"command"`
-	Labels   map[string]string `json:"labels"`
-	Digest   string            `json:"digest"` // of the image's manifest, as registries know it
-	Layout   string            `json:"layout"` // directory, relative to the manifest
-	Archive  File              `json:"archive"`
-	Rootfs   int64             `json:"rootfs"` // bytes of the unpacked layer
-	Commands []string          `json:"commands"`
+// Fits implements artefact.Exporter: every root can be a container's.
+func (*Exporter) Fits(*inspection.System) error { return nil }
+
+// Write implements artefact.Exporter.
+func (e *Exporter) Write(ctx context.Context, image *artefact.Image, dir string, sink event.Sink) (artefact.Made, error) {
+	made := artefact.Made{Names: e.Tags}
+	sink.Emit(event.Event{Kind: event.Phase, Text: "read the file systems"})
+	steps, err := e.steps(ctx, image, maxLayers)
+	if err != nil {
+		return made, err
+	}
+	container, layers, err := e.assemble(image, steps)
+	if err != nil {
+		return made, err
+	}
+	hash, err := container.Digest()
+	if err != nil {
+		return made, err
+	}
+	config, err := container.ConfigFile()
+	if err != nil {
+		return made, err
+	}
+	unpacked := int64(0)
+	for _, l := range layers {
+		unpacked += l.Unpacked
+	}
+	made.Facts = map[string]any{"command": config.Config.Cmd, "digest": hash.String(), "layers": len(layers), "unpacked_size": unpacked}
+	packages, err := sbom.CycloneDX(sbom.Subject{Name: image.Name, Version: hash.String(), Created: image.Created}, image.System)
+	if err != nil {
+		return made, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, image.Name+".cdx.json"), packages, 0o644); err != nil {
+		return made, err
+	}
+	return e.writeFormats(ctx, dir, made, contents{image.Name, container, layers, packages}, sink)
 }
 
-// File is a file of an export.
-type File struct {
-	Name   string        `json:"name"`
-	Size   int64         `json:"size"`
-	Digest digest.Digest `json:"digest"`
+// contents are what a container image is, in any form.
+type contents struct {
+	name      string
+	container v1.Image
+	layers    []*layer
+	packages  []byte
 }
 
-// ManifestPath is the file that Write writes last.
-func (e Export) ManifestPath() string { return filepath.Join(e.Dir, e.Name+".docker.json") }
-
-// ArchivePath is the archive for docker load and podman load.
-func (e Export) ArchivePath() string { return filepath.Join(e.Dir, e.Name+".docker.tar") }
-
-// UpToDate tells whether what Write would make is there. System may be nil.
-func (e Export) UpToDate() bool {
-	text, err := os.ReadFile(e.ManifestPath())
-	if err != nil {
-		return false
+// writeFormats writes the forms that are wanted, and completes what is told of them.
+func (e *Exporter) writeFormats(ctx context.Context, dir string, made artefact.Made, c contents, sink event.Sink) (artefact.Made, error) {
+	name := c.name
+	if e.Has("oci") {
+		sink.Emit(event.Event{Kind: event.Phase, Text: "write the layout"})
+		if err := e.writeLayout(ctx, filepath.Join(dir, name+".oci"), c); err != nil {
+			return made, err
+		}
+		made.Main = name + ".oci/index.json"
+		for _, tag := range e.Tags {
+			made.Use = append(made.Use, fmt.Sprintf("skopeo copy oci:%s.oci:%s docker://REGISTRY/%s", name, tag, tag))
+		}
 	}
-	var m Manifest
-	if err := json.Unmarshal(text, &m); err != nil || m.Source != e.Source {
-		return false
+	if e.Has("docker-archive") {
+		sink.Emit(event.Event{Kind: event.Phase, Text: "write the archive"})
+		made.Main = name + ".docker.tar"
+		made.Use = []string{"podman load -i " + made.Main}
+		for _, tag := range e.Tags {
+			made.Use = append(made.Use, "podman run --rm -it "+tag)
+		}
+		return made, e.writeArchive(ctx, filepath.Join(dir, made.Main), c.container, c.layers)
 	}
-	archive, err := os.Stat(filepath.Join(e.Dir, m.Archive.Name))
-	if err != nil || archive.Size() != m.Archive.Size {
-		return false
-	}
-	_, err = os.Stat(filepath.Join(e.Dir, m.Layout, "index.json"))
-	return err == nil
-}
-
-// Write makes the layout, the archive and the manifest, each whole or not at
-// all, in place of older ones.
-func (e Export) Write(ctx context.Context, sink event.Sink) (Manifest, error) {
-	m, err := e.write(ctx, sink)
-	if err != nil {
-		return m, fmt.Errorf("export %s to docker: %w", e.Name, err)
-	}
-	return m, nil
-}
-
-func (e Export) write(ctx context.Context, sink event.Sink) (m Manifest, err error) {
-	if err := os.MkdirAll(e.Dir, 0o755); err != nil {
-		return m, err
-	}
-	scratch, err := os.MkdirTemp(e.Dir, "."+e.Name+"-")
-	if err != nil {
-		return m, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	sink.Emit(event.Event{Kind: event.Phase, Text: "read the file system"})
-	layer, err := e.writeLayer(ctx, filepath.Join(scratch, "layer"))
-	if err != nil {
-		return m, err
-	}
-	if len(e.Command) == 0 {
-		e.Command = shell(e.System)
-	}
-	image, err := e.image(layer)
-	if err != nil {
-		return m, err
-	}
-	hash, err := image.Digest()
-	if err != nil {
-		return m, err
-	}
-	m = Manifest{
-		Source: e.Source, Tags: e.Tags, Command: e.Command, Labels: e.Labels, Digest: hash.String(),
-		Layout: e.Name + ".oci", Archive: File{Name: filepath.Base(e.ArchivePath())}, Rootfs: layer.unpacked,
-		Commands: []string{"podman load -i " + e.Name + ".docker.tar"},
-	}
-	for _, tag := range e.Tags {
-		m.Commands = append(m.Commands, "podman run --rm -it "+tag)
-	}
-	sink.Emit(event.Event{Kind: event.Phase, Text: "write the layout"})
-	if err := e.writeLayout(filepath.Join(scratch, "oci"), filepath.Join(e.Dir, m.Layout), image); err != nil {
-		return m, err
-	}
-	sink.Emit(event.Event{Kind: event.Phase, Text: "write the archive"})
-	if err := e.writeArchive(e.ArchivePath(), image, layer, &m.Archive); err != nil {
-		return m, err
-	}
-	text, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return m, err
-	}
-	return m, renameio.WriteFile(e.ManifestPath(), append(text, '\n'), 0o644)
+	return made, nil
 }
 
 // shell is the command of an image that names none.
@@ -152,72 +116,85 @@ func shell(s *inspection.System) []string {
 	return []string{"/bin/sh"}
 }
 
-// writeLayer writes the compressed tar and digests both its forms on the way.
-func (e Export) writeLayer(ctx context.Context, path string) (*layer, error) {
-	f, err := os.Create(path)
+// assemble puts a configuration on the layers that the steps gave.
+func (e *Exporter) assemble(image *artefact.Image, steps []step) (v1.Image, []*layer, error) {
+	container := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+	container = mutate.ConfigMediaType(container, types.OCIConfigJSON)
+	var layers []*layer
+	var addenda []mutate.Addendum
+	for _, s := range steps {
+		history := v1.History{Created: s.at, CreatedBy: "herdbook " + s.name, EmptyLayer: s.layer == nil}
+		if s.layer == nil {
+			addenda = append(addenda, mutate.Addendum{History: history})
+			continue
+		}
+		layers = append(layers, s.layer)
+		addenda = append(addenda, mutate.Addendum{Layer: blob{s.layer}, History: history, MediaType: types.OCILayer})
+	}
+	container, err := mutate.Append(container, addenda...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	compressed := digest.NewWriter(f)
-	z, err := pgzip.NewWriterLevel(compressed, pgzip.BestSpeed)
-	if err == nil {
-		err = z.SetConcurrency(1<<20, runtime.GOMAXPROCS(0))
-	}
+	config, err := container.ConfigFile()
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	plain := digest.NewWriter(z)
-	err = writeTar(ctx, plain, e.System.Tree())
-	if err := errors.Join(err, z.Close(), f.Close()); err != nil {
-		return nil, err
-	}
-	return &layer{path, compressed.Digest(), plain.Digest(), compressed.Size(), plain.Size()}, nil
-}
-
-// image puts a configuration on the layer.
-func (e Export) image(l *layer) (v1.Image, error) {
-	image := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
-	image = mutate.ConfigMediaType(image, types.OCIConfigJSON)
-	image, err := mutate.Append(image, mutate.Addendum{
-		Layer: l, History: v1.History{Created: v1.Time{Time: e.Created}, CreatedBy: "herdbook"}, MediaType: types.OCILayer,
-	})
-	if err != nil {
-		return nil, err
-	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	config = config.DeepCopy()
-	config.Created, config.OS, config.Architecture = v1.Time{Time: e.Created}, "linux", e.System.Architecture
-	config.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	config.Config.Cmd, config.Config.Labels = e.Command, e.Labels
-	return mutate.ConfigFile(image, config)
+	config.Created, config.OS = v1.Time{Time: image.Created}, "linux"
+	config.Architecture, config.Variant = architecture(image.System.Architecture)
+	config.Config = e.config(image)
+	container, err = mutate.ConfigFile(container, config)
+	return container, layers, err
 }
 
-// writeLayout writes an OCI image layout and puts it in the place of an older one.
-func (e Export) writeLayout(scratch, path string, image v1.Image) error {
-	at, err := layout.Write(scratch, empty.Index)
-	if err != nil {
-		return err
+// architecture is what container images call one of Debian's.
+func architecture(debian string) (name, variant string) {
+	switch debian {
+	case "i386":
+		return "386", ""
+	case "armel":
+		return "arm", "v5"
+	case "armhf":
+		return "arm", "v7"
+	case "arm64":
+		return "arm64", "v8"
+	case "ppc64el":
+		return "ppc64le", ""
+	case "mips64el":
+		return "mips64le", ""
 	}
-	for _, tag := range e.Tags {
-		annotations := map[string]string{"org.opencontainers.image.ref.name": tag}
-		if err := at.AppendImage(image, layout.WithAnnotations(annotations)); err != nil {
-			return err
+	return debian, ""
+}
+
+// config is what the container image says of how it is started.
+func (e *Exporter) config(image *artefact.Image) v1.Config {
+	variables := map[string]string{"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	maps.Copy(variables, e.Environment)
+	labels := maps.Clone(image.Labels)
+	maps.Copy(labels, e.Labels)
+	c := v1.Config{Cmd: e.Command, Entrypoint: e.Entrypoint, Labels: labels, User: e.User, WorkingDir: e.Workdir, StopSignal: e.StopSignal}
+	if len(e.Command)+len(e.Entrypoint) == 0 {
+		c.Cmd = shell(image.System)
+	}
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		c.Env = append(c.Env, name+"="+variables[name])
+	}
+	c.ExposedPorts, c.Volumes = set(e.ExposedPorts, "/tcp"), set(e.Volumes, "")
+	return c
+}
+
+// set has the values as Docker's configuration has them: as keys, those without a slash
+// with an end.
+func set(values []string, end string) map[string]struct{} {
+	if len(values) == 0 {
+		return nil
+	}
+	all := map[string]struct{}{}
+	for _, v := range values {
+		if filepath.Base(v) == v {
+			v += end
 		}
+		all[v] = struct{}{}
 	}
-	// A directory cannot be exchanged in one step; the manifest, which is
-	// written behind it, says whether it is whole.
-	if err := errors.Join(removeIfThere(e.ManifestPath()), os.RemoveAll(path)); err != nil {
-		return err
-	}
-	return os.Rename(scratch, path)
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return all
 }

@@ -3,34 +3,30 @@ package docker
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	cyclonedx "github.com/CycloneDX/cyclonedx-go"
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"golang.org/x/sys/unix"
 
-	"herdbook/internal/disk"
-	"herdbook/internal/event"
-	"herdbook/internal/inspection"
+	"herdbook/internal/artefact"
+	"herdbook/internal/artefact/artefacttest"
 	"herdbook/internal/peer"
+	"herdbook/internal/target"
 )
 
-var (
-	created  = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	modified = time.Date(2020, 5, 6, 7, 8, 9, 0, time.UTC)
-)
+var modified = time.Date(2020, 5, 6, 7, 8, 9, 0, time.UTC)
 
 // capability is what setcap cap_net_raw+ep writes.
 var capability = []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
@@ -39,16 +35,13 @@ var capability = []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 func tree(t *testing.T) string {
 	t.Helper()
 	peer.NeedRoot(t, "owners and devices of other accounts")
-	peer.NeedTool(t, "busybox", "mke2fs")
+	peer.NeedTool(t, "mke2fs")
 	dir := t.TempDir()
-	busybox, err := exec.LookPath("busybox")
-	peer.Must(t, err)
-	program, err := os.ReadFile(busybox)
-	peer.Must(t, err)
+	program := peer.Busybox(t)
 	for name, content := range map[string]string{
 		"bin/busybox": string(program), "usr/bin/ping": "ping", "usr/bin/su": "su", "srv/one": "hard", "srv/empty": "",
 		"srv/ünï-" + strings.Repeat("long", 40): "name", "home/deploy/file": "mine",
-		"etc/os-release": "ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Small\"\n", "etc/hosts": "127.0.0.1 localhost\n", "etc/fstab": "# nothing\n",
+		"etc/os-release": "ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Small\"\n", "etc/hosts": "127.0.0.1 localhost\n", "var/lib/dpkg/status": "Package: bash\nStatus: install ok installed\nVersion: 5.2\nArchitecture: amd64\n", "etc/fstab": "# nothing\n",
 		"etc/machine-id": "0123456789abcdef0123456789abcdef\n", "etc/passwd": "root:x:0:0:root:/:/bin/sh\n",
 		"boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd", "boot/grub/grub.cfg": "menu", "usr/lib/modules/6.1/x.ko": "module",
 		"usr/lib/firmware/x.bin": "firmware", "usr/lib/grub/x": "grub", "etc/default/grub": "GRUB=1", "run/pid": "1", "tmp/x": "x", "dev/file": "x",
@@ -87,42 +80,47 @@ func tree(t *testing.T) string {
 	return dir
 }
 
-// system makes a disk of a tree, without partitions, and inspects it.
-func system(t *testing.T, tree string) (*inspection.System, string) {
+// newImage makes an image of a tree, on a disk without partitions.
+func newImage(t *testing.T, tree string) *artefact.Image {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "disk")
 	peer.Run(t, "mke2fs", "-q", "-t", "ext4", "-d", tree, path, "64M")
-	image, err := disk.Open(path, disk.Raw)
-	peer.Must(t, err)
-	t.Cleanup(func() { peer.Must(t, image.Close()) })
-	s, err := inspection.Disk(image, image.Size())
-	peer.Must(t, err)
-	return s, path
+	return artefacttest.Image(t, path)
 }
 
-func newExport(t *testing.T, s *inspection.System) Export {
+// newExporter is that of a target as a definition makes it.
+func newExporter() *Exporter {
+	return &Exporter{Docker: target.Docker{Tags: []string{"small:latest", "small:1"}, Formats: target.DockerFormats}}
+}
+
+// export makes the artefact of a tree.
+func export(t *testing.T, tree string) (artefact.Order, artefact.Manifest) {
 	t.Helper()
-	return Export{
-		System: s, Dir: filepath.Join(t.TempDir(), "dist"), Name: "small", Tags: []string{"small:latest", "small:1"},
-		Labels: map[string]string{"org.herdbook.layer": "abc"}, Created: created, Source: "of this",
+	image, e := newImage(t, tree), newExporter()
+	order := artefacttest.Order(t, image, &e.Docker, e)
+	m, err := order.Make(t.Context(), image, nil)
+	peer.Must(t, err)
+	return order, m
+}
+
+func TestSuite(t *testing.T) {
+	c := newChain(t, tree(t))
+	c.change(t, "role", "role", func(in func(string) string) { peer.Must(t, os.WriteFile(in("srv/role"), []byte("role"), 0o644)) })
+	for name, set := range map[string]func(*target.Docker){
+		"layered": func(*target.Docker) {}, "squashed": func(d *target.Docker) { d.Squash = true }, "layout": func(d *target.Docker) { d.Formats = []string{"oci"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newExporter()
+			set(&e.Docker)
+			artefacttest.Suite(t, c.image(t), &e.Docker, e)
+		})
 	}
 }
 
 // entries reads the layer of a layout as NAME → header and content.
-func entries(t *testing.T, e Export) map[string]string {
+func entries(t *testing.T, e artefact.Order) map[string]string {
 	t.Helper()
-	path, err := layout.FromPath(filepath.Join(e.Dir, "small.oci"))
-	peer.Must(t, err)
-	index, err := path.ImageIndex()
-	peer.Must(t, err)
-	peer.Must(t, validate.Index(index))
-	manifest, err := index.IndexManifest()
-	peer.Must(t, err)
-	image, err := index.Image(manifest.Manifests[0].Digest)
-	peer.Must(t, err)
-	layers, err := image.Layers()
-	peer.Must(t, err)
-	r, err := layers[0].Uncompressed()
+	r, err := layersOf(t, containerOf(t, e))[0].Uncompressed()
 	peer.Must(t, err)
 	defer r.Close()
 	all := map[string]string{}
@@ -157,10 +155,7 @@ func entries(t *testing.T, e Export) map[string]string {
 }
 
 func TestTheLayerIsTheRootWithoutWhatBootsIt(t *testing.T) {
-	s, _ := system(t, tree(t))
-	e := newExport(t, s)
-	m, err := e.Write(t.Context(), nil)
-	peer.Must(t, err)
+	e, m := export(t, tree(t))
 	got := entries(t, e)
 	want := map[string]string{
 		"usr/bin/ping":     "0 0644 0:0 4 70696e67 security.capability=" + fmt.Sprintf("%x", capability),
@@ -194,135 +189,86 @@ func TestTheLayerIsTheRootWithoutWhatBootsIt(t *testing.T) {
 			}
 		}
 	}
-	if m.Digest == "" || m.Rootfs < 5<<20 || m.Archive.Size == 0 || !slices.Equal(m.Command, []string{"/bin/sh"}) {
+	if unpacked, _ := m.Facts["unpacked_size"].(int64); unpacked < 5<<20 || m.Facts["digest"] == "" || !slices.Equal(m.Facts["command"].([]string), []string{"/bin/sh"}) {
 		t.Errorf("the manifest: %+v", m)
 	}
 	peer.NeedTool(t, "skopeo")
 	peer.Run(t, "skopeo", "inspect", "oci:"+filepath.Join(e.Dir, "small.oci")+":small:1")
 }
 
-func TestEqualSystemsGiveEqualBytes(t *testing.T) {
-	s, _ := system(t, tree(t))
-	a, b := newExport(t, s), newExport(t, s)
-	one, err := a.Write(t.Context(), nil)
+func TestThePackagesAreListedAndRefer(t *testing.T) {
+	e, m := export(t, tree(t))
+	f, err := os.Open(filepath.Join(e.Dir, "small.cdx.json"))
 	peer.Must(t, err)
-	two, err := b.Write(t.Context(), nil)
-	peer.Must(t, err)
-	if diff := cmp.Diff(one, two); diff != "" {
-		t.Error(diff)
+	defer f.Close()
+	var bom cyclonedx.BOM
+	peer.Must(t, cyclonedx.NewBOMDecoder(f, cyclonedx.BOMFileFormatJSON).Decode(&bom))
+	var list []string
+	for _, c := range *bom.Components {
+		list = append(list, c.Name+" "+c.Version+" "+c.PackageURL)
 	}
-	x, err := os.ReadFile(a.ArchivePath())
+	if want := []string{"debian 12 ", "bash 5.2 pkg:deb/debian/bash@5.2?arch=amd64&distro=debian-12"}; !slices.Equal(list, want) {
+		t.Errorf("%q, want %q", list, want)
+	}
+	if bom.Metadata.Component.Version != m.Facts["digest"] || bom.Metadata.Timestamp != "2026-01-02T03:04:05Z" {
+		t.Errorf("%+v", bom.Metadata)
+	}
+	at, err := layout.FromPath(filepath.Join(e.Dir, "small.oci"))
 	peer.Must(t, err)
-	y, err := os.ReadFile(b.ArchivePath())
+	index, err := at.ImageIndex()
 	peer.Must(t, err)
-	if !bytes.Equal(x, y) {
-		t.Error("the archives differ")
+	manifest, err := index.IndexManifest()
+	peer.Must(t, err)
+	last := manifest.Manifests[len(manifest.Manifests)-1]
+	text, err := at.Bytes(last.Digest)
+	peer.Must(t, err)
+	var reference v1.Manifest
+	peer.Must(t, json.Unmarshal(text, &reference))
+	if last.ArtifactType != "application/vnd.cyclonedx+json" || reference.Subject.Digest.String() != m.Facts["digest"] {
+		t.Errorf("%s", text)
+	}
+	content, err := at.Bytes(reference.Layers[0].Digest)
+	peer.Must(t, err)
+	file, err := os.ReadFile(filepath.Join(e.Dir, "small.cdx.json"))
+	peer.Must(t, err)
+	if !bytes.Equal(content, file) {
+		t.Error("the layout has another list")
 	}
 }
 
-func TestUpToDate(t *testing.T) {
-	s, _ := system(t, tree(t))
-	e := newExport(t, s)
-	if e.UpToDate() {
-		t.Error("it is, before anything was written")
-	}
-	_, err := e.Write(t.Context(), nil)
+// The configuration is what the definition says.
+func TestConfiguration(t *testing.T) {
+	e := newExporter()
+	e.Entrypoint, e.Command, e.User, e.Workdir, e.StopSignal = []string{"/bin/cat"}, []string{"/etc/hosts"}, "www:33", "/srv", "SIGQUIT"
+	e.Environment = map[string]string{"LANG": "C.UTF-8", "PATH": "/bin"}
+	e.ExposedPorts, e.Volumes, e.Labels = []string{"80", "53/udp"}, []string{"/var/lib/x"}, map[string]string{"team": "web"}
+	_, container := e.make(t, newImage(t, tree(t)))
+	file, err := container.ConfigFile()
 	peer.Must(t, err)
-	if !e.UpToDate() {
-		t.Error("it is not, behind Write")
+	c := file.Config
+	layer := c.Labels["org.herdbook.layer"]
+	want := v1.Config{
+		Entrypoint: []string{"/bin/cat"}, Cmd: []string{"/etc/hosts"}, User: "www:33", WorkingDir: "/srv", StopSignal: "SIGQUIT", Env: []string{"LANG=C.UTF-8", "PATH=/bin"},
+		ExposedPorts: map[string]struct{}{"80/tcp": {}, "53/udp": {}}, Volumes: map[string]struct{}{"/var/lib/x": {}}, Labels: map[string]string{"team": "web", "org.herdbook.layer": layer},
 	}
-	other := e
-	other.Source = "of something else"
-	if other.UpToDate() {
-		t.Error("it is, for another source")
-	}
-	for name, spoil := range map[string]func() error{
-		"a cut archive":      func() error { return os.Truncate(e.ArchivePath(), 10) },
-		"no archive":         func() error { return os.Remove(e.ArchivePath()) },
-		"no layout":          func() error { return os.RemoveAll(filepath.Join(e.Dir, "small.oci")) },
-		"a strange manifest": func() error { return os.WriteFile(e.ManifestPath(), []byte("{"), 0o644) },
-	} {
-		_, err := e.Write(t.Context(), nil)
-		peer.Must(t, err)
-		peer.Must(t, spoil())
-		if e.UpToDate() {
-			t.Errorf("it is, with %s", name)
-		}
-	}
-}
-
-// left lists a directory, hidden names too.
-func left(t *testing.T, dir string) []string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	peer.Must(t, err)
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names
-}
-
-func TestACancelledExportLeavesTheOldOne(t *testing.T) {
-	s, _ := system(t, tree(t))
-	e := newExport(t, s)
-	_, err := e.Write(t.Context(), nil)
-	peer.Must(t, err)
-	before := left(t, e.Dir)
-	ctx, cancel := context.WithCancel(t.Context())
-	e.Source = "of something else"
-	_, err = e.Write(ctx, func(e event.Event) {
-		if e.Kind == event.Phase {
-			cancel()
-		}
-	})
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("the error: %v", err)
-	}
-	if diff := cmp.Diff(before, left(t, e.Dir)); diff != "" {
-		t.Error(diff)
-	}
-	e.Source = "of this"
-	if !e.UpToDate() {
-		t.Error("the old one is spoilt")
+	if diff := cmp.Diff(want, c); diff != "" || layer == "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 
 // A broken file system must not become an image that looks whole.
 func TestABrokenFileSystemMakesNoImage(t *testing.T) {
-	_, path := system(t, tree(t))
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	peer.Must(t, err)
-	// Noise in the inode tables: their checksums tell.
-	where := peer.Run(t, "sh", "-c", "dumpe2fs "+path+" 2>/dev/null | sed -n 's/.*Inode table at \\([0-9]*\\)-.*/\\1/p' | head -1")
-	var block int64
-	_, err = fmt.Sscan(where, &block)
-	peer.Must(t, err)
-	size := int64(1024)
-	if strings.Contains(peer.Run(t, "sh", "-c", "dumpe2fs -h "+path+" 2>/dev/null"), "Block size:               4096") {
-		size = 4096
-	}
-	for inode := range int64(60) {
-		if inode < 20 { // the root and the directories by which the system is known
-			continue
-		}
-		_, err = f.WriteAt([]byte{0xa5, 0xa5}, block*size+inode*256+40)
-		peer.Must(t, err)
-	}
-	peer.Must(t, f.Close())
-	image, err := disk.Open(path, disk.Raw)
-	peer.Must(t, err)
-	defer image.Close()
-	s, err := inspection.Disk(image, image.Size())
-	if err != nil {
-		return // that is early enough
-	}
-	e := newExport(t, s)
-	if _, err := e.Write(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "export small to docker") {
+	path := filepath.Join(t.TempDir(), "disk")
+	peer.Run(t, "mke2fs", "-q", "-t", "ext4", "-d", tree(t), path, "64M")
+	// The content of a file's inode: its checksum tells.
+	peer.Run(t, "debugfs", "-w", "-R", "set_inode_field /srv/one checksum 0x1234", path)
+	image, e := artefacttest.Image(t, path), newExporter()
+	order := artefacttest.Order(t, image, &e.Docker, e)
+	if _, err := order.Make(t.Context(), image, nil); err == nil || !strings.Contains(err.Error(), "export small to docker") {
 		t.Errorf("the error: %v", err)
 	}
-	if names := left(t, e.Dir); len(names) > 0 {
-		t.Errorf("left: %v", names)
+	if names, err := os.ReadDir(order.Dir); err != nil || len(names) > 0 {
+		t.Errorf("left: %v, %v", names, err)
 	}
 }
 
@@ -343,12 +289,9 @@ func podman(t *testing.T, dir string) func(args ...string) string {
 }
 
 func TestPodmanRunsIt(t *testing.T) {
-	s, _ := system(t, tree(t))
-	e := newExport(t, s)
-	_, err := e.Write(t.Context(), nil)
-	peer.Must(t, err)
+	e, m := export(t, tree(t))
 	run := podman(t, t.TempDir())
-	run("load", "--quiet", "--input", e.ArchivePath())
+	run("load", "--quiet", "--input", filepath.Join(e.Dir, m.Main))
 	in := func(script string) string {
 		return run("run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "small:latest", "/bin/sh", "-c", script)
 	}
@@ -372,7 +315,7 @@ ls /boot /lib/modules /usr/lib/firmware 2>/dev/null; cat /etc/fstab 2>/dev/null;
 		Created time.Time
 	}
 	peer.Must(t, json.Unmarshal([]byte(run("image", "inspect", "small:1")), &images))
-	if c := images[0]; !slices.Equal(c.Config.Cmd, []string{"/bin/sh"}) || c.Config.Labels["org.herdbook.layer"] != "abc" || !c.Created.Equal(created) {
+	if c := images[0]; !slices.Equal(c.Config.Cmd, []string{"/bin/sh"}) || c.Config.Labels["org.herdbook.layer"] != string(e.Layer) || !c.Created.Equal(artefacttest.Created) {
 		t.Errorf("%+v", c)
 	}
 }

@@ -115,6 +115,29 @@ image "base" {
     name   = "script"
     script = "#!/usr/bin/env python3\nprint('moo')\n"
   }
+  step "ansible" "plays" {
+    playbook       = "plays/web/site.yml"
+    directory      = "plays"
+    host           = "calf"
+    groups         = ["web"]
+    extra_vars     = { colour = "red", token = env("ROOT_PASSWORD") }
+    vault_password = env("ROOT_PASSWORD", "2")
+    tags           = ["a"]
+    skip_tags      = ["b"]
+    arguments      = ["--diff"]
+    user           = "deploy"
+    become         = true
+    python         = "/usr/bin/python3"
+    idempotent     = false
+    firmware       = "uefi"
+  }
+  step "cloud-init" "seed" {
+    user_data      = "#cloud-config\n# ${env("ROOT_PASSWORD")}\n"
+    meta_data      = "instance-id: i\n"
+    network_config = "version: 2\n"
+    allow_warnings = true
+    firmware       = "uefi"
+  }
   step "relabel" "all" {
     exclude = ["/srv"]
     at_boot = true

@@ -1,0 +1,5 @@
+node default {
+  exec { 'again and again':
+    command => '/bin/true',
+  }
+}
