@@ -30,6 +30,7 @@ type bench struct {
 	site        *site             // the repository that is served, once a row has asked for it
 	virtBuilt   time.Duration     // what virt-builder took for an image of its cache
 	peak        int64             // the most memory that herdbook had in command, in bytes
+	exportPeak  int64             // the same in exports to targets
 	published   *published        // of publish, once it is measured
 	bootSteps   *booted           // of boot steps, once they are measured
 

@@ -171,17 +171,22 @@ func export(ctx context.Context, b *bench) (row, error) {
 }
 
 func exportMemory(ctx context.Context, b *bench) (row, error) {
+	r, err := b.exports(ctx, "web", "docker")
+	return memory("docker export: memory of herdbook", r, 256), err
+}
+
+// exports makes the artefact of a target alone, with nothing there of what it consists of.
+func (b *bench) exports(ctx context.Context, image, target string) (r ran, err error) {
 	parts, err := filepath.Glob(filepath.Join(b.dir, "store", "layers", "*", "part-*"))
 	if err != nil {
-		return row{}, err
+		return r, err
 	}
 	for _, path := range append(parts, filepath.Join(b.dir, "dist")) {
 		if err := os.RemoveAll(path); err != nil {
-			return row{}, err
+			return r, err
 		}
 	}
-	r, err := b.run(ctx, "export", "web", "docker")
-	return memory("docker export: memory of herdbook", r, 256), err
+	return b.run(ctx, "export", image, target)
 }
 
 func buildMemory(_ context.Context, b *bench) (row, error) {

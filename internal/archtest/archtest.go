@@ -86,22 +86,25 @@ var packages = map[string]place{
 	"internal/repo/publish": {rank: 3, imports: []string{"bucket", "event", "repo", "repo/doors", "repo/streams", "signed"}},
 	"internal/repo/client":  {rank: 3, imports: []string{"bucket", "digest", "disk", "event", "op", "program", "repo", "repo/streams", "signed", "source", "unpack"}},
 
-	"internal/growth":                {rank: 3, pure: true, imports: []string{"disk", "inspection", "mapper"}},
-	"internal/install":               {rank: 3, pure: true, imports: []string{"definition", "event"}},
-	"internal/agent":                 {rank: 4, imports: []string{"cloudinit", "event", "guest", "identity", "mapper", "nic", "op", "puppet", "sshd", "sysprep", "tunnel", "uuid", "wire"}},
-	"internal/sysprep":               {rank: 3, imports: []string{"event", "guest", "op", "uuid"}},
-	"internal/survey":                {rank: 3, pure: true, imports: []string{"disk", "filesystem", "inspection", "pkgdb"}},
-	"internal/artefact/artefacttest": {rank: 4, imports: []string{"artefact", "digest", "disk", "event", "inspection", "peer", "store", "target"}},
-	"internal/artefact":              {rank: 3, imports: []string{"digest", "disk", "event", "inspection", "ovf", "store", "target"}},
-	"internal/target/ova":            {rank: 4, imports: []string{"artefact", "event", "inspection", "ovf", "pack", "target"}},
-	"internal/target/vagrant":        {rank: 4, imports: []string{"artefact", "event", "inspection", "ovf", "pack", "target"}},
-	"internal/target/ramdisk":        {rank: 4, imports: []string{"archive", "artefact", "digest", "event", "filesystem", "inspection", "kmod", "machine", "program", "ramroot", "target"}},
-	"internal/workshop":              {rank: 3, imports: []string{"disk", "event", "gateway", "inspection", "kmod", "machine", "mapper", "op", "uuid", "volume", "wire"}},
-	"internal/target/format":         {rank: 4, imports: []string{"artefact", "disk", "event", "inspection", "target"}},
-	"internal/target/root":           {rank: 4, imports: []string{"archive", "artefact", "container", "disk", "event", "inspection", "target"}},
-	"internal/container":             {rank: 2, pure: true, imports: []string{"archive", "filesystem"}},
-	"internal/sbom":                  {rank: 3, pure: true, imports: []string{"digest", "inspection", "pkgdb"}},
-	"internal/target/docker":         {rank: 4, imports: []string{"archive", "artefact", "container", "digest", "disk", "event", "filesystem", "inspection", "sbom", "store", "target"}},
+	"internal/growth":                     {rank: 3, pure: true, imports: []string{"disk", "inspection", "mapper"}},
+	"internal/install":                    {rank: 3, pure: true, imports: []string{"definition", "event"}},
+	"internal/agent":                      {rank: 4, imports: []string{"cloudinit", "event", "guest", "identity", "mapper", "nic", "op", "puppet", "sshd", "sysprep", "tunnel", "uuid", "wire"}},
+	"internal/sysprep":                    {rank: 3, imports: []string{"event", "guest", "op", "uuid"}},
+	"internal/survey":                     {rank: 3, pure: true, imports: []string{"disk", "filesystem", "inspection", "pkgdb"}},
+	"internal/artefact/artefacttest":      {rank: 4, imports: []string{"artefact", "digest", "disk", "event", "inspection", "peer", "store", "target"}},
+	"internal/artefact":                   {rank: 3, imports: []string{"digest", "disk", "event", "inspection", "ovf", "store", "target"}},
+	"internal/target/ova":                 {rank: 4, imports: []string{"artefact", "event", "inspection", "ovf", "pack", "target"}},
+	"internal/target/vagrant":             {rank: 4, imports: []string{"artefact", "event", "inspection", "ovf", "pack", "target"}},
+	"internal/target/ramdisk":             {rank: 4, imports: []string{"archive", "artefact", "digest", "event", "filesystem", "inspection", "kmod", "machine", "program", "ramroot", "target"}},
+	"internal/target/ramdisk/ramdisktest": {rank: 5, imports: []string{"artefact", "artefact/artefacttest", "kmod", "machine", "peer"}}, // imported by tests only
+
+	"internal/target/iso":    {rank: 5, imports: []string{"artefact", "event", "filesystem", "inspection", "machine", "program", "target", "target/ramdisk"}},
+	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "gateway", "inspection", "kmod", "machine", "mapper", "op", "uuid", "volume", "wire"}},
+	"internal/target/format": {rank: 4, imports: []string{"artefact", "disk", "event", "inspection", "target"}},
+	"internal/target/root":   {rank: 4, imports: []string{"archive", "artefact", "container", "disk", "event", "inspection", "target"}},
+	"internal/container":     {rank: 2, pure: true, imports: []string{"archive", "filesystem"}},
+	"internal/sbom":          {rank: 3, pure: true, imports: []string{"digest", "inspection", "pkgdb"}},
+	"internal/target/docker": {rank: 4, imports: []string{"archive", "artefact", "container", "digest", "disk", "event", "filesystem", "inspection", "sbom", "store", "target"}},
 	"internal/target/openstack": {rank: 4, imports: []string{
 		"artefact", "cloudinit", "digest", "disk", "event", "filesystem", "gateway", "inspection", "iso", "kmod", "machine", "op", "pack", "target",
 	}},
@@ -115,13 +118,13 @@ var packages = map[string]place{
 		"ansible", "bootstrap", "cacher", "clones", "cloudinit", "definition", "digest", "disk", "event", "gateway", "growth", "inspection", "install", "iso", "machine", "op",
 		"plan", "program", "puppet", "source", "store", "tree", "tunnel", "unpack", "volume", "wire", "workshop",
 	}},
-	"internal/delivery": {rank: 5, imports: []string{
+	"internal/delivery": {rank: 6, imports: []string{
 		"artefact", "bucket", "comparison", "definition", "digest", "disk", "event", "filesystem", "inspection", "machine", "pack", "pkgdb", "plan", "repo", "repo/manifest",
-		"repo/publish", "signed", "store", "target", "target/docker", "target/format", "target/openstack", "target/ova", "target/ramdisk", "target/root",
+		"repo/publish", "signed", "store", "target", "target/docker", "target/format", "target/iso", "target/openstack", "target/ova", "target/ramdisk", "target/root",
 		"target/vagrant",
 	}},
 
-	"internal/cli": {rank: 6, imports: []string{
+	"internal/cli": {rank: 7, imports: []string{
 		"ansible", "archive", "bootstrap", "bucket", "build", "clones", "comparison", "customize", "definition", "delivery", "digest", "disk", "event",
 		"filesystem", "gateway", "growth", "identity", "inspection", "junit", "machine", "op", "pin", "plan", "program", "repo", "repo/audit", "repo/client",
 		"repo/manifest", "repo/publish", "serve", "signed", "source", "store", "survey", "volume", "web", "wire", "workpiece", "workshop",
@@ -133,7 +136,7 @@ var packages = map[string]place{
 
 	"test/player": {}, // /init of an initrd that the tests play installers with
 
-	"cmd/herdbook":       {rank: 7, imports: []string{"cli"}},
+	"cmd/herdbook":       {rank: 8, imports: []string{"cli"}},
 	"cmd/herdbook-agent": {rank: 7, imports: []string{"agent"}},
 	"cmd/herdbook-init":  {rank: 7, imports: []string{"ramroot"}},
 }
@@ -142,7 +145,7 @@ var packages = map[string]place{
 // the clock of a build enter at cmd/herdbook and travel as values from there.
 var doors = map[string][]string{
 	"exec.Command":        {"internal/agent", "internal/bootstrap", "internal/build", "internal/cacher", "internal/guest/guesttest", "internal/kmod/kmodtest", "internal/machine", "internal/peer", "internal/signed", "internal/sshd"},
-	"exec.CommandContext": {"bench", "internal/agent", "internal/bootstrap", "internal/disk", "internal/guest", "internal/pack", "internal/repo/client", "internal/target/ramdisk", "internal/unpack"},
+	"exec.CommandContext": {"bench", "internal/agent", "internal/bootstrap", "internal/disk", "internal/guest", "internal/pack", "internal/program", "internal/repo/client", "internal/target/ramdisk/ramdisktest", "internal/unpack"},
 	"os.Args":             {"cmd/herdbook", "cmd/herdbook-agent", "cmd/herdbook-init"},
 	"os.Environ":          {"bench", "internal/bootstrap"},
 	"os.Exit":             {"bench", "cmd/herdbook", "cmd/herdbook-agent", "cmd/herdbook-init"},

@@ -29,12 +29,18 @@ type finding struct {
 
 // programs are what herdbook starts on the host, and the packages of Debian and
 // Ubuntu that they come from.
-var programs = []struct{ name, pkg, use string }{
-	{"qemu-system-x86_64", "qemu-system-x86", "machines"},
-	{"qemu-img", "qemu-utils", "disk images"},
-	{"mmdebstrap", "mmdebstrap", "bootstrap"},
-	{"mke2fs", "e2fsprogs", "bootstrap"},
-	{"tar", "tar", "bootstrap"},
+var programs = []struct {
+	name, pkg, use string
+	hard           bool // builds fail without it, whatever they are of
+}{
+	{"qemu-system-x86_64", "qemu-system-x86", "machines", true},
+	{"qemu-img", "qemu-utils", "disk images", true},
+	{"mmdebstrap", "mmdebstrap", "bootstrap", true},
+	{"mke2fs", "e2fsprogs", "bootstrap", true},
+	{"tar", "tar", "bootstrap", true},
+	{"mksquashfs", "squashfs-tools", "targets \"ramdisk\" and \"iso\"", false},
+	{"xorriso", "xorriso", "target \"iso\"", false},
+	{"mcopy", "mtools", "target \"iso\"", false},
 }
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -76,7 +82,7 @@ func (a *app) doctorCommand() *cobra.Command {
 func (a *app) examine(ctx context.Context) ([]finding, error) {
 	var list []finding
 	for _, p := range programs {
-		f := finding{thing: p.name, state: "for " + p.use, hard: true}
+		f := finding{thing: p.name, state: "for " + p.use, hard: p.hard}
 		if path, err := program.Find(p.name); err != nil {
 			f.state, f.cure = "not installed; needed for "+p.use, "apt-get install "+p.pkg
 		} else {

@@ -16,6 +16,7 @@ import (
 	"herdbook/internal/target"
 	"herdbook/internal/target/docker"
 	"herdbook/internal/target/format"
+	"herdbook/internal/target/iso"
 	"herdbook/internal/target/openstack"
 	"herdbook/internal/target/ova"
 	"herdbook/internal/target/ramdisk"
@@ -36,6 +37,8 @@ func (d *Deliverer) exporter(t target.Target) artefact.Exporter {
 		return &root.Incus{Incus: *t}
 	case *target.RAMDisk:
 		return &ramdisk.Exporter{RAMDisk: *t, Accelerator: d.Accelerator}
+	case *target.ISO:
+		return &iso.Exporter{ISO: *t, Accelerator: d.Accelerator}
 	case *target.Format:
 		return &format.Exporter{Format: *t}
 	case *target.OVA:

@@ -260,3 +260,21 @@ func ReadFull(r io.ReaderAt, p []byte, off int64) error {
 	}
 	return err
 }
+
+// ReadFile reads a file of an image, which may claim any size: more than limit bytes are
+// an error. What it says names the file; that there is none is fs.ErrNotExist.
+func ReadFile(tree fs.FS, name string, limit int64) ([]byte, error) {
+	f, err := tree.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(content)) > limit {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return content, nil
+}

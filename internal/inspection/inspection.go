@@ -164,7 +164,7 @@ func findRoot(volumes []fileSystem) (root fileSystem, at int, err error) {
 
 // nameDevices gives encrypted volumes the names that the system's crypttab has for them.
 func nameDevices(set *volume.Set, volumes []fileSystem, root *filesystem.FS) error {
-	text, err := readText(root, "etc/crypttab")
+	text, err := filesystem.ReadFile(root, "etc/crypttab", maxText)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -187,7 +187,7 @@ func isRoot(f *filesystem.FS) bool {
 func (s *System) mount(root fileSystem, volumes []fileSystem) error {
 	s.Mounts = []Mount{{root.Source.Partition, "/", root.kind, root.options, root.Source.Device}}
 	s.mounted = []filesystem.Mounted{{Dir: ".", FS: root.fs}}
-	text, err := readText(root.fs, "etc/fstab")
+	text, err := filesystem.ReadFile(root.fs, "etc/fstab", maxText)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

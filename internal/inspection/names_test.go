@@ -78,7 +78,7 @@ func TestOSInfo(t *testing.T) {
 func TestOSInfoIsLibosinfos(t *testing.T) {
 	files, err := filepath.Glob("/usr/share/osinfo/os/*/*.xml")
 	peer.Must(t, err)
-	peer.Need(t, len(files) > 0, "osinfo-db is not installed; make tools installs what the tests need")
+	peer.Need(t, len(files) > 0, "osinfo-db is not installed; make packages installs what the tests need")
 	var known []string
 	for _, file := range files {
 		text, err := os.ReadFile(file)

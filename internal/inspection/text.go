@@ -3,14 +3,14 @@ package inspection
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"herdbook/internal/filesystem"
 )
 
 // maxText bounds the configuration files that are read, in bytes.
@@ -20,23 +20,6 @@ const maxText = 1 << 20
 type fstabEntry struct {
 	spec, dir, kind string
 	options         []string
-}
-
-// readText reads a configuration file of the image, which may claim any size.
-func readText(tree fs.FS, name string) ([]byte, error) {
-	f, err := tree.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxText+1))
-	if err == nil && len(text) > maxText {
-		err = fmt.Errorf("it has more than %d bytes", maxText)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return text, nil
 }
 
 // parseFstab reads fstab and leaves out what is not on a disk.
@@ -168,7 +151,7 @@ func parseCrypttab(text []byte) map[string]string {
 
 func readRelease(tree fs.FS) (Release, error) {
 	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
-		text, err := readText(tree, name)
+		text, err := filesystem.ReadFile(tree, name, maxText)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

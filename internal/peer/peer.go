@@ -38,7 +38,7 @@ func NeedTool(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		_, err := exec.LookPath(name)
-		Need(t, err == nil, name+" is not installed; make tools installs what the tests need")
+		Need(t, err == nil, name+" is not installed; make packages installs what the tests need")
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package program finds programs of this host, and starts those that must not
-// outlive herdbook. What they are for is left to others.
+// Package program finds programs of this host, runs those that read, write and end, and
+// starts those that must not outlive herdbook. What they are for is left to others.
 package program
 
 import (
@@ -15,12 +15,16 @@ var debianPackages = map[string]string{
 	"apt-cacher-ng":    "apt-cacher-ng",
 	"ansible-playbook": "ansible-core",
 	"ssh":              "openssh-client",
+	"mcopy":            "mtools",
+	"mformat":          "mtools",
+	"mmd":              "mtools",
 	"mmdebstrap":       "mmdebstrap",
 	"mke2fs":           "e2fsprogs",
 	"mksquashfs":       "squashfs-tools",
 	"newuidmap":        "uidmap",
 	"newgidmap":        "uidmap",
 	"tar":              "tar",
+	"xorriso":          "xorriso",
 	"xz":               "xz-utils",
 }
 

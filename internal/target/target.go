@@ -49,6 +49,7 @@ var kinds = []func(image string) Target{
 	},
 	newOpenStack,
 	func(string) Target { return NewRAMDisk() },
+	func(string) Target { return NewISO() },
 }
 
 // Kinds lists the names of the kinds.

@@ -73,7 +73,7 @@ func netBoot(t *testing.T, url, keys string, firmware ...string) string {
 func TestVMBootsByTheMenu(t *testing.T) {
 	peer.NeedTool(t, "qemu-system-x86_64")
 	code, vars, err := machine.Firmwares()
-	peer.Need(t, err == nil, "there is no UEFI firmware; make tools installs what the tests need")
+	peer.Need(t, err == nil, "there is no UEFI firmware; make packages installs what the tests need")
 	kernel, initrd := peer.Player(t, "cmdline\nsay the initrd is there\npoweroff\n", nil)
 	dir := t.TempDir()
 	x := repo.Index{}

@@ -70,9 +70,9 @@ func (w *work) budget(ctx context.Context) (map[string]any, error) {
 	}
 	if limit := w.Memory(); limit > 0 && b.minimum() > limit {
 		return nil, fmt.Errorf("machines need %d MiB of memory at least, and max_memory is %s: "+
-			"take files out of the image, let the root be fetched from a url, or raise max_memory", b.minimum()>>20, w.MaxMemory)
+			"%s, or raise max_memory", b.minimum()>>20, w.MaxMemory, w.lighter())
 	}
-	if b.kernel+b.initrd > window-kernelMemory {
+	if b.kernel+b.initrd > window-kernelMemory && !w.Medium {
 		w.sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf(
 			"%s has %d MiB, which iPXE under BIOS cannot load below 2 GiB; say from which url the root can be fetched", w.name("initrd"), b.initrd>>20)})
 	}
@@ -80,11 +80,22 @@ func (w *work) budget(ctx context.Context) (map[string]any, error) {
 	if w.Layout != squashfs {
 		root = b.unpacked
 	}
-	return map[string]any{
+	facts := map[string]any{
 		"layout": w.Layout, "kernel": w.kernel.Version, "initrd_size": b.initrd, "root_size": root,
 		"memory_at_start": b.used, "memory_measured": b.measured, "memory_minimum": b.minimum(),
-		"fits_ipxe_window": b.kernel+b.initrd <= window-kernelMemory,
-	}, nil
+	}
+	if !w.Medium {
+		facts["fits_ipxe_window"] = b.kernel+b.initrd <= window-kernelMemory
+	}
+	return facts, nil
+}
+
+// lighter is what makes the initrd smaller.
+func (e *Exporter) lighter() string {
+	if e.Medium {
+		return "take files out of the image"
+	}
+	return "take files out of the image, let the root be fetched from a url"
 }
 
 // measure starts the artefact in a machine, up to where the system would start.
@@ -105,7 +116,7 @@ func (w *work) measure(ctx context.Context, b *budget) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, drop()) }()
-	words := append(w.arguments(), "console=ttyS0,115200", "quiet", "panic=1", ramroot.MeasureArgument)
+	words := append([]string{w.CommandLine()}, "console=ttyS0,115200", "quiet", "panic=1", ramroot.MeasureArgument)
 	if w.Layout == squashfs {
 		words = append(words, asRamfs)
 	}

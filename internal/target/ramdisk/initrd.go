@@ -16,7 +16,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"herdbook/internal/filesystem"
 	"herdbook/internal/kmod"
+	"herdbook/internal/program"
 	"herdbook/internal/ramroot"
 )
 
@@ -70,9 +72,9 @@ func (w *work) writeInitrd(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		trusted, err := readSmall(w.image.System.Tree(), name, 16<<20)
+		trusted, err := filesystem.ReadFile(w.image.System.Tree(), name, 16<<20)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", name, err)
+			return err
 		}
 		i.records = append(i.records, cpio.Directory("etc/ssl", 0o755), cpio.Directory("etc/ssl/certs", 0o755))
 		i.add(certificates[0], trusted, 0o644)
@@ -152,7 +154,7 @@ func names(files []string) []string {
 // appendRoot lays the root behind an initrd, as an archive that the kernel unpacks, too.
 func appendRoot(out io.Writer, path string, size int64) (err error) {
 	if size > math.MaxUint32 {
-		return fmt.Errorf("the root has %d MiB, and an initrd can hold files of less than 4096: say from which url it can be fetched", size>>20)
+		return fmt.Errorf("the root has %d MiB, and an initrd can hold files of less than 4096: take files out of the image, or let it be fetched from a url", size>>20)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -217,7 +219,7 @@ func compressed(ctx context.Context, how string, out io.Writer, write func(io.Wr
 	var err error
 	switch how {
 	case "xz":
-		err = feed(ctx, hostProgram{name: "xz", args: xzOptions}, counted, write)
+		err = program.Command{Name: "xz", Args: xzOptions}.Feed(ctx, counted, write)
 	case "zstd":
 		var z *zstd.Encoder
 		if z, err = zstd.NewWriter(counted, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithWindowSize(8<<20)); err == nil {

@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 
+	"herdbook/internal/filesystem"
 	"herdbook/internal/inspection"
 	"herdbook/internal/kmod"
 )
@@ -34,7 +35,7 @@ func newestKernel(s *inspection.System) (*kernel, error) {
 		return nil, fmt.Errorf("read the modules of kernel %s: %w", k.Version, err)
 	}
 	for _, name := range []string{"boot/config-" + k.Version, dir + "/config"} {
-		text, err := readSmall(s.Tree(), name, maxConfig)
+		text, err := filesystem.ReadFile(s.Tree(), name, maxConfig)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -88,16 +89,4 @@ func (k *kernel) initrdCompression() string {
 		return "zstd"
 	}
 	return "gzip" // every kernel can
-}
-
-// readSmall reads a file of the image, which may claim any size.
-func readSmall(tree fs.FS, name string, limit int64) ([]byte, error) {
-	info, err := fs.Stat(tree, name)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", name, info.Size(), limit)
-	}
-	return fs.ReadFile(tree, name)
 }

@@ -41,6 +41,9 @@ type Exporter struct {
 	target.RAMDisk
 	// Accelerator is asked for a machine to measure the memory in. Nil: it is reckoned.
 	Accelerator func(context.Context) (machine.Accelerator, error)
+	// Medium says that the files are for a medium, which is not booted over a network: there
+	// are no scripts, and nobody is advised to fetch something.
+	Medium bool
 }
 
 // certificates are what HTTPS trusts, in Debian's place and in that of the RH family.
@@ -113,8 +116,10 @@ func (e *Exporter) Write(ctx context.Context, image *artefact.Image, dir string,
 	if err != nil {
 		return made, err
 	}
-	if err := w.writeScripts(); err != nil {
-		return made, err
+	if !e.Medium {
+		if err := w.writeScripts(); err != nil {
+			return made, err
+		}
 	}
 	if e.UKI {
 		sink.Emit(event.Event{Kind: event.Phase, Text: "write the EFI program"})
@@ -151,19 +156,19 @@ func (w *work) path(ending string) string { return filepath.Join(w.dir, w.name(e
 // takes otherwise, would be full at half of the memory that the initrd itself leaves.
 const asRamfs = "rootfstype=ramfs"
 
-// arguments is the kernel's command line but for the initrd's name. A panic, which is how
-// a failure of the first process ends, restarts the machine.
-func (w *work) arguments() []string {
+// CommandLine is the kernel's, but for the initrd's name. A panic, which is how a failure of
+// the first process ends, restarts the machine.
+func (e *Exporter) CommandLine() string {
 	args := []string{"panic=30"}
-	if w.Layout == squashfs && !w.fetches() {
+	if e.Layout == squashfs && !e.fetches() {
 		args = append(args, asRamfs)
 	}
-	return append(args, w.Arguments...)
+	return strings.Join(append(args, e.Arguments...), " ")
 }
 
 func (w *work) use() []string {
 	return []string{fmt.Sprintf("qemu-system-x86_64 -m 2G -nographic -kernel %s -initrd %s -append '%s' -nic user,model=virtio-net-pci",
-		w.name("vmlinuz"), w.name("initrd"), strings.Join(w.arguments(), " "))}
+		w.name("vmlinuz"), w.name("initrd"), w.CommandLine())}
 }
 
 func (w *work) copyKernel() (err error) {

@@ -2,14 +2,11 @@ package ramdisk
 
 import (
 	"bytes"
-	"context"
 	"debug/pe"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,103 +20,15 @@ import (
 	"herdbook/internal/kmod"
 	"herdbook/internal/peer"
 	"herdbook/internal/target"
+	"herdbook/internal/target/ramdisk/ramdisktest"
 )
 
-// capability is what setcap cap_net_raw+ep writes.
-var capability = []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-
-const fstab = `# what is mounted
-UUID=6c1a / ext4 errors=remount-ro 0 1
-PARTLABEL=boot /boot/efi vfat nofail 0 0
-/dev/vda5 none swap sw 0 0
-swapfile none swap sw 0 0
-tmpfs /scratch tmpfs size=10M 0 0
-nas:/home /home nfs noauto 0 0
-`
-
-// script is the init of the small system: it says what it finds, and leaves something.
-const script = `#!/bin/sh
-echo "root is $(grep ' / ' /proc/mounts)"
-[ -e /srv/left ] && echo "state: left by another boot" || echo "state: fresh"
-echo x >/srv/left && echo "state: written"
-ls / | grep -q herdbook && echo "something of herdbook is left"
-echo "$(stat -c '%a %u:%g' /usr/bin/su) $(stat -c %h /srv/one) $(cat /srv/two)"
-echo "machine-id has $(wc -c </etc/machine-id) bytes"
-ifconfig -a 2>/dev/null | grep -q 'inet addr:10' && echo "an address is left"
-echo "the small system is up"
-poweroff -f
-`
-
-// tree makes the files of a small system of busybox and the kernel of this host.
+// tree is the small system with the drivers that an initrd may take.
 func tree(t *testing.T) string {
 	t.Helper()
-	peer.NeedRoot(t, "owners and devices of other accounts")
-	peer.NeedTool(t, "busybox", "mke2fs", "mksquashfs", "xz")
-	dir := t.TempDir()
-	in := func(name string) string { return filepath.Join(dir, name) }
-	write := func(name string, content []byte, mode os.FileMode) {
-		peer.Must(t, os.MkdirAll(filepath.Dir(in(name)), 0o755))
-		peer.Must(t, os.WriteFile(in(name), content, mode))
-	}
-	busybox, err := exec.LookPath("busybox")
-	peer.Must(t, err)
-	program, err := os.ReadFile(busybox)
-	peer.Must(t, err)
-	write("bin/busybox", program, 0o755)
-	write("sbin/init", []byte(script), 0o755)
-	for name, content := range map[string]string{
-		"etc/os-release": "ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Small\"\n", "etc/fstab": fstab, "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
-		"etc/crypttab": "x y z\n", "boot/initrd.img-1": "initrd", "init": "another", "usr/bin/ping": "ping", "usr/bin/su": "su", "srv/one": "hard",
-		"usr/lib/modules/1.0-other/modules.dep": "", "run/pid": "1", "var/spool/x": "x",
-	} {
-		write(name, []byte(content), 0o644)
-	}
-	for _, name := range []string{"sh", "stat", "ls", "cat", "wc", "grep", "ifconfig", "poweroff", "mount"} {
-		peer.Must(t, os.Symlink("busybox", in("bin/"+name)))
-	}
-	peer.Must(t, os.Symlink("usr/lib", in("lib")))
-	for _, name := range []string{"dev", "proc", "sys", "tmp"} {
-		peer.Must(t, os.Mkdir(in(name), 0o755))
-	}
-	peer.Must(t, os.Link(in("srv/one"), in("srv/two")))
-	peer.Must(t, unix.Mknod(in("srv/device"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
-	peer.Must(t, os.Chown(in("usr/bin/su"), 0, 33))
-	peer.Must(t, os.Chmod(in("usr/bin/su"), 0o4755|os.ModeSetuid))
-	peer.Must(t, unix.Setxattr(in("usr/bin/ping"), "security.capability", capability, 0))
-	addKernel(t, write)
-	return dir
-}
-
-// addKernel adds the kernel of this host, with the modules that an initrd may need.
-func addKernel(t *testing.T, write func(name string, content []byte, mode os.FileMode)) {
-	t.Helper()
-	kernels, err := filepath.Glob("/boot/vmlinuz-*")
-	peer.Must(t, err)
-	peer.Need(t, len(kernels) > 0, "no kernel is installed")
-	version := strings.TrimPrefix(kernels[len(kernels)-1], "/boot/vmlinuz-")
-	dir := path.Join("lib/modules", version)
-	m, err := kmod.Read(os.DirFS("/"), dir)
-	peer.Must(t, err)
-	files, err := m.Order(nil, slices.Concat(rootModules, networkDrivers, m.Below("drivers/net/ethernet"), []string{"af_packet"}))
-	peer.Must(t, err)
-	for _, name := range append(files, "modules.dep", "modules.builtin", "modules.alias") {
-		content, err := os.ReadFile(filepath.Join("/", dir, name))
-		peer.Must(t, err)
-		write(path.Join("usr", dir, name), content, 0o644)
-	}
-	for _, name := range []string{"vmlinuz-", "config-"} {
-		content, err := os.ReadFile("/boot/" + name + version)
-		peer.Must(t, err)
-		write("boot/"+name+version, content, 0o644)
-	}
-}
-
-// newImage makes an image of a tree, on a disk without partitions.
-func newImage(t *testing.T, tree string) *artefact.Image {
-	t.Helper()
-	disk := filepath.Join(t.TempDir(), "disk")
-	peer.Run(t, "mke2fs", "-q", "-t", "ext4", "-d", tree, disk, "192M")
-	return artefacttest.Image(t, disk)
+	return ramdisktest.Tree(t, func(m *kmod.Modules) []string {
+		return slices.Concat(networkDrivers, m.Below("drivers/net/ethernet"), []string{"af_packet"})
+	})
 }
 
 // needInit ends a test unless the first process is there.
@@ -146,7 +55,7 @@ func export(t *testing.T, image *artefact.Image, e *Exporter) (artefact.Order, a
 
 func TestSuite(t *testing.T) {
 	needInit(t)
-	image := newImage(t, tree(t))
+	image := ramdisktest.Image(t, tree(t))
 	for name, change := range map[string]func(*target.RAMDisk){
 		"squashfs in the initrd": func(*target.RAMDisk) {},
 		"squashfs beside it":     func(r *target.RAMDisk) { r.URL = "http://boot.example.org/images/" },
@@ -194,7 +103,7 @@ func TestSquashfsIsTheRoot(t *testing.T) {
 	needInit(t)
 	peer.NeedTool(t, "unsquashfs")
 	for _, compression := range []string{"zstd", "xz"} {
-		order, m := export(t, newImage(t, tree(t)), exporter(func(r *target.RAMDisk) {
+		order, m := export(t, ramdisktest.Image(t, tree(t)), exporter(func(r *target.RAMDisk) {
 			r.URL, r.Compression = "http://boot.example.org/images", compression
 		}))
 		root := filepath.Join(t.TempDir(), "root")
@@ -202,8 +111,8 @@ func TestSquashfsIsTheRoot(t *testing.T) {
 		peer.Run(t, "unsquashfs", "-quiet", "-no-progress", "-dest", root, squash)
 		checkRoot(t, root)
 		value := make([]byte, 64)
-		if n, err := unix.Lgetxattr(filepath.Join(root, "usr/bin/ping"), "security.capability", value); err != nil || !bytes.Equal(value[:n], capability) {
-			t.Errorf("capability: %x, %v", value[:max(n, 0)], err)
+		if n, err := unix.Lgetxattr(filepath.Join(root, "usr/bin/ping"), "security.capability", value); err != nil || !bytes.Equal(value[:n], ramdisktest.Capability) {
+			t.Errorf("security.capability: %x, %v", value[:max(n, 0)], err)
 		}
 		if out := peer.Run(t, "unsquashfs", "-stat", squash); !strings.Contains(out, "Compression "+compression) {
 			t.Errorf("%s", out)
@@ -222,7 +131,7 @@ func TestInitrdIsTheRoot(t *testing.T) {
 	needInit(t)
 	peer.NeedTool(t, "cpio", "zstd", "xz")
 	for _, compression := range []string{"zstd", "xz"} {
-		order, _ := export(t, newImage(t, tree(t)), exporter(func(r *target.RAMDisk) { r.Layout, r.Compression = "initrd", compression }))
+		order, _ := export(t, ramdisktest.Image(t, tree(t)), exporter(func(r *target.RAMDisk) { r.Layout, r.Compression = "initrd", compression }))
 		root := t.TempDir()
 		peer.Run(t, "sh", "-c", `"$1" -dc <"$2" | cpio --extract --quiet --directory "$3" --no-absolute-filenames`, "sh", compression, filepath.Join(order.Dir, "small.initrd"), root)
 		checkRoot(t, root)
@@ -239,7 +148,7 @@ func TestInitrdIsTheRoot(t *testing.T) {
 func TestScripts(t *testing.T) {
 	needInit(t)
 	peer.NeedTool(t, "grub-script-check")
-	image := newImage(t, tree(t))
+	image := ramdisktest.Image(t, tree(t))
 	for name, c := range map[string]struct{ url, ipxe, grub string }{
 		"beside": {"", "kernel small.vmlinuz initrd=initrd panic=30 rootfstype=ramfs console=ttyS0\ninitrd --name initrd small.initrd\n", "linux /small.vmlinuz panic=30"},
 		"at a url": {"http://boot.example.org:8080/images/", "kernel http://boot.example.org:8080/images/small.vmlinuz initrd=initrd panic=30 console=ttyS0\n",
@@ -286,7 +195,7 @@ func TestFits(t *testing.T) {
 			if c.change == nil {
 				c.change = func(*target.RAMDisk) {}
 			}
-			err := exporter(c.change).Fits(newImage(t, dir).System)
+			err := exporter(c.change).Fits(ramdisktest.Image(t, dir).System)
 			if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -298,7 +207,7 @@ func TestFits(t *testing.T) {
 func TestMaxMemory(t *testing.T) {
 	needInit(t)
 	e := exporter(func(r *target.RAMDisk) { r.MaxMemory = "64M" })
-	image := newImage(t, tree(t))
+	image := ramdisktest.Image(t, tree(t))
 	order := artefacttest.Order(t, image, &e.RAMDisk, e)
 	if _, err := order.Make(t.Context(), image, nil); err == nil || !strings.Contains(err.Error(), "and max_memory is 64M") {
 		t.Errorf("the error: %v", err)
@@ -308,43 +217,11 @@ func TestMaxMemory(t *testing.T) {
 	}
 }
 
-// A program of the host that fails says why, and one that is fed too little is stopped.
-func TestFeed(t *testing.T) {
-	peer.NeedTool(t, "mksquashfs", "xz")
-	wrong := errors.New("the file system is corrupt")
-	out := filepath.Join(t.TempDir(), "out")
-	for name, c := range map[string]struct {
-		program string
-		args    []string
-		write   func(io.Writer) error
-		want    error
-		text    string
-	}{
-		"its input fails": {"xz", []string{"--stdout"}, func(io.Writer) error { return wrong }, wrong, ""},
-		"it fails":        {"mksquashfs", []string{"-", out, "-tar", "-comp", "none-such"}, func(io.Writer) error { return nil }, nil, "none-such"},
-		"no space": {"sh", []string{"-c", "echo Write failed because No space left on device >&2; exit 1"}, func(w io.Writer) error {
-			_, err := w.Write(make([]byte, 1<<20))
-			return err
-		}, unix.ENOSPC, ""},
-		"it is not there": {"mksquashfs-that-is-not-there", nil, nil, nil, "is not installed"},
-	} {
-		err := feed(t.Context(), hostProgram{name: c.program, args: c.args}, io.Discard, c.write)
-		if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(wrong)
-	if err := feed(ctx, hostProgram{name: "xz", args: []string{"--stdout"}}, io.Discard, func(io.Writer) error { return context.Cause(ctx) }); !errors.Is(err, wrong) {
-		t.Errorf("cancelled: %v", err)
-	}
-}
-
 // stub is systemd-stub as Debian has it.
 func stub(t *testing.T) []byte {
 	t.Helper()
 	content, err := os.ReadFile("/" + stubPath)
-	peer.Need(t, err == nil, "there is no systemd-stub; make tools installs what the tests need")
+	peer.Need(t, err == nil, "there is no systemd-stub; make packages installs what the tests need")
 	return content
 }
 

@@ -2,19 +2,15 @@ package ramdisk
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os/exec"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"herdbook/internal/archive"
 	"herdbook/internal/artefact"
@@ -118,7 +114,7 @@ func squash(ctx context.Context, image *artefact.Image, version, compression str
 		}, options...)
 		// The options for times do not reach the root directory of what is made of a tar.
 		clock := "SOURCE_DATE_EPOCH=" + strconv.FormatInt(image.Created.Unix(), 10)
-		return feed(ctx, hostProgram{"mksquashfs", args, []string{clock}}, nil, func(w io.Writer) error {
+		return program.Command{Name: "mksquashfs", Args: args, Environment: []string{clock}}.Feed(ctx, nil, func(w io.Writer) error {
 			out := archive.NewWriter(w, nil)
 			err := walkRoot(ctx, image.System.Tree(), version, func(name string, e *filesystem.Entry, content []byte) error {
 				switch {
@@ -132,48 +128,4 @@ func squash(ctx context.Context, image *artefact.Image, version, compression str
 			return errors.Join(err, out.Close())
 		})
 	})
-}
-
-// hostProgram is a program with its arguments and all of its environment.
-type hostProgram struct {
-	name        string
-	args        []string
-	environment []string
-}
-
-// feed runs a program of the host on what write gives it.
-func feed(ctx context.Context, p hostProgram, out io.Writer, write func(io.Writer) error) error {
-	binary, err := program.Find(p.name)
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	cmd := exec.CommandContext(ctx, binary, p.args...)
-	var said bytes.Buffer
-	cmd.Env = append([]string{}, p.environment...) // not XZ_OPT and the like of ours
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, &said, 5*time.Second
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return cmp.Or(context.Cause(ctx), err)
-	}
-	wrong := write(in)
-	if wrong != nil {
-		stop() // it must not take the end of its input for that of a whole one
-	}
-	wrong = errors.Join(wrong, in.Close())
-	ended := cmd.Wait()
-	words := strings.TrimSpace(said.String())
-	switch {
-	case wrong != nil && !errors.Is(wrong, syscall.EPIPE):
-		return wrong
-	case strings.Contains(words, "No space left"):
-		return fmt.Errorf("%s: %w", p.name, syscall.ENOSPC)
-	case ended != nil:
-		return fmt.Errorf("%s: %w: %s", p.name, ended, words)
-	}
-	return wrong
 }

@@ -17,7 +17,7 @@ func (w *work) address(ending string) string {
 
 // writeScripts writes what boot loaders read.
 func (w *work) writeScripts() error {
-	words := strings.Join(w.arguments(), " ")
+	words := w.CommandLine()
 	for ending, text := range map[string]string{
 		// Where the firmware is UEFI, the kernel asks for its initrd by name.
 		"ipxe": fmt.Sprintf("#!ipxe\n\nkernel %s initrd=initrd %s\ninitrd --name initrd %s\nboot\n", w.address("vmlinuz"), words, w.address("initrd")),

@@ -10,6 +10,8 @@ import (
 	"math"
 	"os"
 	"strings"
+
+	"herdbook/internal/filesystem"
 )
 
 // stubPath is systemd-stub: the program that becomes one with a kernel and an initrd.
@@ -49,11 +51,11 @@ func fileSection(name, path string) (section, error) {
 // writeUKI writes the EFI program (UAPI.5 Unified Kernel Image). The kernel is the last in
 // memory, since it unpacks itself in place and beyond.
 func (w *work) writeUKI() error {
-	stub, err := readSmall(w.image.System.Tree(), stubPath, maxStub)
+	stub, err := filesystem.ReadFile(w.image.System.Tree(), stubPath, maxStub)
 	if err != nil {
 		return err
 	}
-	release, err := readSmall(w.image.System.Tree(), "etc/os-release", 64<<10)
+	release, err := filesystem.ReadFile(w.image.System.Tree(), "etc/os-release", 64<<10)
 	if err != nil {
 		return err
 	}
@@ -67,7 +69,7 @@ func (w *work) writeUKI() error {
 	}
 	sections := []section{
 		textSection(".osrel", string(release)), textSection(".uname", w.kernel.Version),
-		textSection(".cmdline", strings.Join(w.arguments(), " ")), initrd, kernel,
+		textSection(".cmdline", w.CommandLine()), initrd, kernel,
 	}
 	return writeFile(w.path("efi"), func(out io.Writer) error { return addSections(out, stub, sections) })
 }

@@ -1,16 +1,13 @@
 package ramdisk
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"herdbook/internal/artefact"
 	"herdbook/internal/artefact/artefacttest"
@@ -19,44 +16,8 @@ import (
 	"herdbook/internal/peer"
 	"herdbook/internal/ramroot"
 	"herdbook/internal/target"
+	"herdbook/internal/target/ramdisk/ramdisktest"
 )
-
-// boot runs a machine without a disk until it ends, and returns what its console says.
-func boot(t *testing.T, args ...string) string {
-	t.Helper()
-	peer.NeedTool(t, "qemu-system-x86_64")
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	c := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{
-		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-serial", "stdio",
-	}, args...)...)
-	var out bytes.Buffer
-	c.Stdout, c.Stderr = &out, &out
-	if err := c.Run(); err != nil {
-		t.Fatalf("%v\n%s", err, out.String())
-	}
-	return out.String()
-}
-
-// isUp looks for what the small system says, and for nothing of the boots before.
-func isUp(t *testing.T, out, root string) {
-	t.Helper()
-	for _, want := range []string{
-		"root is " + root, "state: fresh", "state: written", "4755 0:33 2 hard", "machine-id has 0 bytes", "the small system is up",
-	} {
-		if !strings.Contains(out, want) {
-			t.Errorf("nothing of %q", want)
-		}
-	}
-	for _, wrong := range []string{"left by another boot", "something of herdbook", "an address is left"} {
-		if strings.Contains(out, wrong) {
-			t.Errorf("it says %q", wrong)
-		}
-	}
-	if t.Failed() {
-		t.Logf("%s", out)
-	}
-}
 
 // outright are the arguments by which QEMU starts an artefact's kernel and initrd.
 func outright(o artefact.Order, words ...string) []string {
@@ -67,7 +28,7 @@ func outright(o artefact.Order, words ...string) []string {
 // TestVMTargetRAMDiskStarts starts the small system out of memory in both layouts, twice.
 func TestVMTargetRAMDiskStarts(t *testing.T) {
 	needInit(t)
-	image := newImage(t, tree(t))
+	image := ramdisktest.Image(t, tree(t))
 	for name, c := range map[string]struct {
 		change func(*target.RAMDisk)
 		root   string
@@ -78,7 +39,7 @@ func TestVMTargetRAMDiskStarts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			order, _ := export(t, image, exporter(c.change))
 			for range 2 {
-				isUp(t, boot(t, outright(order)...), c.root)
+				ramdisktest.IsUp(t, ramdisktest.Boot(t, outright(order)...), c.root)
 			}
 		})
 	}
@@ -98,8 +59,6 @@ func serve(t *testing.T, dir *string, wrap func(http.Handler) http.Handler) stri
 func TestVMTargetRAMDiskNetwork(t *testing.T) {
 	needInit(t)
 	stub := stub(t)
-	code, vars, err := machine.Firmwares()
-	peer.Need(t, err == nil, "there is no UEFI firmware; make tools installs what the tests need")
 	dir := tree(t)
 	peer.Must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, stubPath)), 0o755))
 	peer.Must(t, os.WriteFile(filepath.Join(dir, stubPath), stub, 0o644))
@@ -114,18 +73,13 @@ func TestVMTargetRAMDiskNetwork(t *testing.T) {
 			files.ServeHTTP(w, r)
 		})
 	})
-	order, _ := export(t, newImage(t, dir), exporter(func(r *target.RAMDisk) { r.URL, r.UKI = url, true }))
+	order, _ := export(t, ramdisktest.Image(t, dir), exporter(func(r *target.RAMDisk) { r.URL, r.UKI = url, true }))
 	where = order.Dir
 	network := []string{"-netdev", "user,id=n,bootfile=" + url + "/small.ipxe", "-device", "virtio-net-pci,netdev=n,bootindex=2"}
-	uefi := func() []string {
-		own := filepath.Join(t.TempDir(), "vars")
-		content, err := os.ReadFile(vars)
-		peer.Must(t, err)
-		peer.Must(t, os.WriteFile(own, content, 0o600))
-		return []string{"-drive", "if=pflash,format=raw,readonly=on,file=" + code, "-drive", "if=pflash,format=raw,file=" + own}
-	}
-	t.Run("BIOS", func(t *testing.T) { isUp(t, boot(t, network...), "overlay / overlay rw") })
-	t.Run("UEFI", func(t *testing.T) { isUp(t, boot(t, append(network, uefi()...)...), "overlay / overlay rw") })
+	t.Run("BIOS", func(t *testing.T) { ramdisktest.IsUp(t, ramdisktest.Boot(t, network...), "overlay / overlay rw") })
+	t.Run("UEFI", func(t *testing.T) {
+		ramdisktest.IsUp(t, ramdisktest.Boot(t, append(network, ramdisktest.Firmware(t, false)...)...), "overlay / overlay rw")
+	})
 	t.Run("one program", func(t *testing.T) {
 		peer.NeedTool(t, "mformat", "mmd", "mcopy")
 		disk := filepath.Join(t.TempDir(), "disk")
@@ -134,8 +88,8 @@ func TestVMTargetRAMDiskNetwork(t *testing.T) {
 		peer.Run(t, "mformat", "-i", disk, "-F", "::")
 		peer.Run(t, "mmd", "-i", disk, "::/EFI", "::/EFI/BOOT")
 		peer.Run(t, "mcopy", "-i", disk, filepath.Join(order.Dir, "small.efi"), "::/EFI/BOOT/BOOTX64.EFI")
-		args := append(uefi(), "-drive", "if=none,id=d,format=raw,readonly=on,file="+disk, "-device", "virtio-blk-pci,drive=d,bootindex=1")
-		isUp(t, boot(t, append(args, "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile=")...), "overlay / overlay rw")
+		args := append(ramdisktest.Firmware(t, false), "-drive", "if=none,id=d,format=raw,readonly=on,file="+disk, "-device", "virtio-blk-pci,drive=d,bootindex=1")
+		ramdisktest.IsUp(t, ramdisktest.Boot(t, append(args, "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile=")...), "overlay / overlay rw")
 	})
 }
 
@@ -158,7 +112,7 @@ func TestVMTargetRAMDiskFails(t *testing.T) {
 	needInit(t)
 	var where string
 	url := serve(t, &where, func(files http.Handler) http.Handler { return files })
-	order, _ := export(t, newImage(t, tree(t)), exporter(func(r *target.RAMDisk) { r.URL = url }))
+	order, _ := export(t, ramdisktest.Image(t, tree(t)), exporter(func(r *target.RAMDisk) { r.URL = url }))
 	where = order.Dir
 	card := []string{"-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile="}
 	for name, c := range map[string]struct {
@@ -176,7 +130,7 @@ func TestVMTargetRAMDiskFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.spoil()
-			out := boot(t, append(outright(order, c.words...), c.more...)...)
+			out := ramdisktest.Boot(t, append(outright(order, c.words...), c.more...)...)
 			if !strings.Contains(out, ramroot.Complaint) && c.want != "" || !strings.Contains(out, c.want) || !strings.Contains(out, "Kernel panic") {
 				t.Errorf("%s", out)
 			}
@@ -187,7 +141,7 @@ func TestVMTargetRAMDiskFails(t *testing.T) {
 // TestVMTargetRAMDiskMemory measures the memory, and starts the system in the least.
 func TestVMTargetRAMDiskMemory(t *testing.T) {
 	needInit(t)
-	image := newImage(t, tree(t))
+	image := ramdisktest.Image(t, tree(t))
 	for name, change := range map[string]func(*target.RAMDisk){
 		"squashfs": func(*target.RAMDisk) {},
 		"fetched":  func(r *target.RAMDisk) { r.URL = "http://boot.example.org" },
