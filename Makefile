@@ -70,8 +70,8 @@ bin/goss:
 # Tests with machines, and others that take minutes, are named TestVM…. These packages have no goroutines of
 # their own, and the race detector would make minutes of their seconds.
 UNRACED := $(addprefix ./internal/,ansible archive archtest btrfs cloudinit comparison customize definition digest disk event ext4 fat growth identity \
-	inspection install iso junit kmod luks lvm mapper md op pin pkgdb plan puppet repo repo/doors repo/manifest repo/streams survey tree uuid \
-	volume workshop xfs)
+	inspection install iso junit kmod luks lvm mapper md op pin pkgdb plan puppet repo repo/doors repo/manifest repo/streams survey target/format \
+	target/iso target/openstack target/ova target/ramdisk target/root target/vagrant tree uuid volume workshop xfs)
 
 .PHONY: check
 check: packages $(AGENT) $(INIT)
