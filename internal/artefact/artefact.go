@@ -12,10 +12,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"herdbook/internal/digest"
 	"herdbook/internal/disk"
@@ -159,14 +158,11 @@ func (o Order) make(ctx context.Context, image *Image, sink event.Sink) (m Manif
 	if err := o.Exporter.Fits(image.System); err != nil {
 		return m, err
 	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return m, err
-	}
-	scratch, err := os.MkdirTemp(o.Dir, "."+o.Image+"-")
+	scratch, done, err := o.begin()
 	if err != nil {
 		return m, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	defer func() { err = errors.Join(err, done()) }()
 	made, err := o.Exporter.Write(ctx, image, scratch, sink)
 	if err != nil {
 		return m, err
@@ -184,51 +180,26 @@ func (o Order) make(ctx context.Context, image *Image, sink event.Sink) (m Manif
 	return m, o.settle(scratch, m)
 }
 
-// list tells of the files of a directory.
+// list tells of the files of a directory, and syncs all that is in it: the manifest must
+// not outlive what it tells of.
 func list(ctx context.Context, dir string) (files []File, err error) {
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		if err := context.Cause(ctx); err != nil {
+		if err != nil {
 			return err
 		}
 		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}
-		d, size, err := digest.OfReader(f)
+		if e.IsDir() {
+			return errors.Join(f.Sync(), f.Close())
+		}
+		d, size, err := digest.OfReader(Within(ctx, f))
 		name, relative := filepath.Rel(dir, path)
 		files = append(files, File{name, size, d})
-		return errors.Join(err, relative, f.Close())
+		return errors.Join(err, relative, f.Sync(), f.Close())
 	})
 	return files, err
-}
-
-// settle puts what was made in the place of what was there. A directory cannot be
-// exchanged in one step: the manifest, gone before and written behind, says what is whole.
-func (o Order) settle(scratch string, m Manifest) error {
-	entries, err := os.ReadDir(scratch)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(o.ManifestPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		path := filepath.Join(o.Dir, e.Name())
-		if e.IsDir() {
-			err = os.RemoveAll(path)
-		}
-		if err := errors.Join(err, os.Rename(filepath.Join(scratch, e.Name()), path)); err != nil {
-			return err
-		}
-	}
-	text, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return err
-	}
-	return renameio.WriteFile(o.ManifestPath(), append(text, '\n'), 0o644)
 }
 
 // explain says what a reader of the error cannot know.
@@ -236,8 +207,10 @@ func (o Order) explain(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("no space is left in %s or in the store; free some there: %w", o.Dir, err)
+	case errors.As(err, new(*store.FullError)):
+		return err // it says which, and what to do
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), "No space left on device"):
+		return fmt.Errorf("no space is left in %s; free some there: %w", o.Dir, err)
 	}
 	return err
 }

@@ -2,9 +2,10 @@ package artefact
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
+
+	"herdbook/internal/disk"
 )
 
 // Part returns a file that artefacts of the image have in common: store.Store.Part.
@@ -12,20 +13,28 @@ func (i *Image) Part(ctx context.Context, name string, fill func(path string) er
 	return i.Store.Part(ctx, i.Layer, name, fill)
 }
 
-// Place puts a part where an artefact has it: as a link, where file systems allow.
-func Place(part, path string) (err error) {
+// Place puts a part where an artefact has it: as a link, where file systems allow, else as
+// a copy with the same holes.
+func Place(part, path string) error {
 	if os.Link(part, path) == nil {
 		return nil
 	}
-	in, err := os.Open(part)
-	if err != nil {
-		return err
+	return disk.Clone(part, path)
+}
+
+// within is a reader that ends with a context.
+type within struct {
+	ctx context.Context
+	io.Reader
+}
+
+// Within is a reader of what r has until ctx is done.
+func Within(ctx context.Context, r io.Reader) io.Reader { return within{ctx, r} }
+
+// Read implements io.Reader.
+func (w within) Read(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	out, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	return w.Reader.Read(p)
 }

@@ -114,6 +114,20 @@ func (s *Store) Use(ctx context.Context) (done func() error, err error) {
 // Dir is the store's directory.
 func (s *Store) Dir() string { return s.dir }
 
+// FullError says that there is no room in a store, and what to do about it.
+type FullError struct {
+	Dir string // of the store
+	err error
+}
+
+// Error implements error.
+func (e *FullError) Error() string {
+	return fmt.Sprintf("%v: the store %s is full; herdbook store gc frees what no definition needs, --store puts it elsewhere", e.err, e.Dir)
+}
+
+// Unwrap returns the cause.
+func (e *FullError) Unwrap() error { return e.err }
+
 // Explain adds to an error of something that was done in the store what can be
 // done about it. The programs that work there tell a full disk in their own words.
 func (s *Store) Explain(err error) error {
@@ -121,7 +135,7 @@ func (s *Store) Explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), "No space left on device"):
-		return fmt.Errorf("%w: the store %s is full; herdbook store gc frees what no definition needs, --store puts it elsewhere", err, s.dir)
+		return &FullError{s.dir, err}
 	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w: the store %s cannot be written to; --store puts it elsewhere", err, s.dir)
 	}

@@ -63,7 +63,7 @@ func Order(t testing.TB, image *artefact.Image, to target.Target, e artefact.Exp
 
 // Suite holds an exporter against the contract: equal bytes of an equal image, with its
 // parts and without; a manifest that tells the truth; nothing new under a final name when
-// the work is cut off, and the old one whole.
+// the work is cut off or the disk is full, and the old one whole.
 func Suite(t *testing.T, image *artefact.Image, to target.Target, e artefact.Exporter) {
 	t.Helper()
 	order := Order(t, image, to, e)
@@ -85,6 +85,9 @@ func Suite(t *testing.T, image *artefact.Image, to target.Target, e artefact.Exp
 	t.Run("equal bytes", func(t *testing.T) { equalBytes(t, order, image, first) })
 	t.Run("spoilt", func(t *testing.T) { spoilt(t, order, image, found) })
 	t.Run("cancelled", func(t *testing.T) { cancelled(t, order, image) })
+	t.Run("twice at once", func(t *testing.T) { twice(t, order, image, first) })
+	t.Run("no room", func(t *testing.T) { noRoom(t, order, image, first) })
+	t.Run("no room in the store", func(t *testing.T) { noRoomInStore(t, order, image, first) })
 }
 
 // truthful holds a manifest against the files.
@@ -180,6 +183,25 @@ func cancelled(t *testing.T, order artefact.Order, image *artefact.Image) {
 	if _, there := order.Find(); !there {
 		t.Error("the old one is spoilt")
 	}
+}
+
+// twice makes it in two places of a program at once.
+func twice(t *testing.T, order artefact.Order, image *artefact.Image, first artefact.Manifest) {
+	ends := make(chan error)
+	for range 2 {
+		go func() {
+			_, err := order.Make(t.Context(), image, nil)
+			ends <- err
+		}()
+	}
+	if err := errors.Join(<-ends, <-ends); err != nil {
+		t.Error(err)
+	}
+	m, there := order.Find()
+	if diff := cmp.Diff(first.Files, m.Files); !there || diff != "" {
+		t.Errorf("%v, %s", there, diff)
+	}
+	truthful(t, order, m)
 }
 
 // left lists a directory, hidden names too.

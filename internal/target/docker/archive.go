@@ -14,6 +14,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"herdbook/internal/artefact"
 	"herdbook/internal/digest"
 )
 
@@ -64,9 +65,6 @@ func addFile(out *tar.Writer, name string, content []byte) error {
 }
 
 func addLayer(ctx context.Context, out *tar.Writer, name string, l *layer) error {
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
 	content, err := os.Open(l.path)
 	if err != nil {
 		return err
@@ -75,6 +73,6 @@ func addLayer(ctx context.Context, out *tar.Writer, name string, l *layer) error
 	if err := out.WriteHeader(&tar.Header{Name: name, Size: l.Size, Mode: 0o444}); err != nil {
 		return err
 	}
-	_, err = io.Copy(out, content)
+	_, err = io.Copy(out, artefact.Within(ctx, content))
 	return err
 }

@@ -205,8 +205,8 @@ func readLayer(ctx context.Context, path string) (t told, err error) {
 	if err != nil {
 		return t, fmt.Errorf("read %s: %w", path, err)
 	}
-	if _, err := z.WriteTo(plain); err != nil {
+	if _, err := io.Copy(plain, artefact.Within(ctx, z)); err != nil {
 		return t, fmt.Errorf("read %s: %w", path, err)
 	}
-	return told{compressed.Digest(), plain.Digest(), compressed.Size(), plain.Size()}, context.Cause(ctx)
+	return told{compressed.Digest(), plain.Digest(), compressed.Size(), plain.Size()}, nil
 }

@@ -3,7 +3,6 @@ package format
 import (
 	"archive/tar"
 	"compress/gzip"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -199,21 +198,5 @@ func TestOnlyQCOW2HasAChoiceOfCompression(t *testing.T) {
 	e.Compression = "lzma"
 	if len(e.Check()) != 1 {
 		t.Error("lzma is taken")
-	}
-}
-
-func TestAFullDisk(t *testing.T) {
-	peer.NeedRoot(t, "a file system of its own")
-	small, e := image(t, 64*mib), exporter(t, "raw")
-	order := artefacttest.Order(t, small, &e.Format, e)
-	peer.Must(t, os.MkdirAll(order.Dir, 0o755))
-	peer.Run(t, "mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", order.Dir)
-	defer peer.Run(t, "umount", order.Dir)
-	_, err := order.Make(context.Background(), small, nil)
-	if err == nil || !strings.Contains(err.Error(), "no space is left in") {
-		t.Errorf("the error: %v", err)
-	}
-	if entries, err := os.ReadDir(order.Dir); err != nil || len(entries) > 0 {
-		t.Errorf("left: %v, %v", entries, err)
 	}
 }

@@ -215,7 +215,7 @@ func sumDisk(ctx context.Context, path string, format disk.Format) (*sums, error
 
 func sumReader(ctx context.Context, r io.Reader) (*sums, error) {
 	a, b, c := md5.New(), sha256.New(), sha512.New()
-	size, err := io.CopyBuffer(io.MultiWriter(a, b, c), &upload{ctx: ctx, r: r}, make([]byte, 1<<20))
+	size, err := io.CopyBuffer(io.MultiWriter(a, b, c), artefact.Within(ctx, r), make([]byte, 1<<20))
 	return &sums{size, hex.EncodeToString(a.Sum(nil)), hex.EncodeToString(b.Sum(nil)), hex.EncodeToString(c.Sum(nil))}, err
 }
 

@@ -48,7 +48,7 @@ func (e *Exporter) Write(ctx context.Context, image *artefact.Image, dir string,
 		return made, err
 	}
 	sink.Emit(event.Event{Kind: event.Phase, Text: "write the appliance"})
-	sum, err := sumOf(disk)
+	sum, err := sumOf(ctx, disk)
 	if err != nil {
 		return made, err
 	}
@@ -60,13 +60,13 @@ func (e *Exporter) Write(ctx context.Context, image *artefact.Image, dir string,
 }
 
 // sumOf is the checksum of a file.
-func sumOf(path string) (_ []byte, err error) {
+func sumOf(ctx context.Context, path string) (_ []byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	sum := sha1.New()
-	_, err = io.Copy(sum, f)
+	_, err = io.Copy(sum, artefact.Within(ctx, f))
 	return sum.Sum(nil), err
 }
