@@ -101,7 +101,7 @@ var packages = map[string]place{
 	"internal/target/iso":    {rank: 5, imports: []string{"artefact", "event", "filesystem", "inspection", "machine", "program", "target", "target/ramdisk"}},
 	"internal/workshop":      {rank: 3, imports: []string{"disk", "event", "gateway", "inspection", "kmod", "machine", "mapper", "op", "uuid", "volume", "wire"}},
 	"internal/target/format": {rank: 4, imports: []string{"artefact", "disk", "event", "inspection", "target"}},
-	"internal/target/root":   {rank: 4, imports: []string{"archive", "artefact", "container", "disk", "event", "inspection", "target"}},
+	"internal/target/root":   {rank: 4, imports: []string{"archive", "artefact", "container", "event", "inspection", "target"}},
 	"internal/container":     {rank: 2, pure: true, imports: []string{"archive", "filesystem"}},
 	"internal/sbom":          {rank: 3, pure: true, imports: []string{"digest", "inspection", "pkgdb"}},
 	"internal/target/docker": {rank: 4, imports: []string{"archive", "artefact", "container", "digest", "disk", "event", "filesystem", "inspection", "sbom", "store", "target"}},

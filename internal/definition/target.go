@@ -32,6 +32,9 @@ func (l *loader) target(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 	made := Target{Target: t, Image: image.Name, Output: l.path(common.Output), Position: l.position(b.DefRange)}
 	if slices.ContainsFunc(image.Targets, func(o Target) bool { return o.Name() == made.Name() && o.Output == made.Output }) {
 		l.fault(b.DefRange, "Target declared twice", fmt.Sprintf("The image %q has a target %q with the same output already.", image.Name, made.Name()))
+	} else if slices.ContainsFunc(image.Targets, func(o Target) bool { return o.Name() == made.Name() && len(t.Adjustments()) > 0 }) {
+		l.fault(b.DefRange, "Target declared twice", fmt.Sprintf("The image %q has a target %q already, and what that needs is an image of its own, %q. "+
+			"Make another image from it for the second one.", image.Name, made.Name(), image.Name+"/"+made.Name()))
 	}
 	if l.met == before { // a field that is missing would fail its check too
 		l.check(t, content, b.DefRange)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,6 +128,26 @@ func TestWhatIsDeliveredIsNotDeliveredAgain(t *testing.T) {
 		if !strings.Contains(again, want) {
 			t.Errorf("%q is not in\n%s", want, again)
 		}
+	}
+}
+
+// Of two herdbooks that deliver the same, one makes it.
+func TestTwoAtOnceMakeItOnce(t *testing.T) {
+	h := newHerd(t)
+	var mu sync.Mutex
+	told := map[event.Kind]int{}
+	h.Sink = func(e event.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		told[e.Kind]++
+	}
+	ends := make(chan error)
+	for range 2 {
+		go func() { ends <- h.export(t, h.top) }()
+	}
+	peer.Must(t, errors.Join(<-ends, <-ends))
+	if told[event.StepDone] != 1 || told[event.StepCached] != 1 {
+		t.Errorf("it was told %v", told)
 	}
 }
 

@@ -62,9 +62,15 @@ func (d *Deliverer) Fits(t definition.Target, layer digest.Digest) (err error) {
 }
 
 // export makes the artefact of a target and brings it further, if it is to go further.
+// Another herdbook that does the same waits, and finds it there.
 func (d *Deliverer) export(ctx context.Context, t definition.Target, top digest.Digest, sink event.Sink) (fresh bool, made string, err error) {
 	e := d.exporter(t.Target)
 	order := artefact.Order{Image: t.Image, Layer: top, Target: t.Target, Exporter: e, Dir: t.Output}
+	unlock, err := d.Store.LockKey(ctx, store.Key(digest.Of([]byte("export "+order.ManifestPath()))))
+	if err != nil {
+		return false, "", err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	m, there := order.Find()
 	if !there {
 		if m, err = d.make(ctx, order, sink); err != nil {

@@ -217,6 +217,20 @@ func stepsThere(t *testing.T, s *Store) []string {
 	return steps(layers)
 }
 
+func TestWhatFailedOfATargetIsNotThatOfAnImage(t *testing.T) {
+	s, layers := herd(t)
+	w, err := begin(s, "target", layers["shop"].Digest)
+	peer.Must(t, err)
+	peer.Must(t, w.Keep("web/openstack"))
+	if path, ok := s.Failed("web-openstack"); ok {
+		t.Errorf("it is at %s", path)
+	}
+	if _, ok := s.Failed("web/openstack"); !ok {
+		t.Error("it is gone")
+	}
+	collectAsTold(t, s, dawn, Policy{MaxAge: 1, MaxSize: 1}, []string{"lone", "twig"}) // what it stands on stays
+}
+
 func TestWhatFailedExpiresWithoutACollection(t *testing.T) {
 	s, layers := herd(t)
 	for i, image := range []string{"web", "web/docker"} {

@@ -205,8 +205,10 @@ func (w *Work) Keep(image string) error {
 	return w.end()
 }
 
+// failedPath is where what failed of an image lies. The image of a target, such as
+// web/openstack, has the slash as a plus, which is in no other name.
 func (s *Store) failedPath(image string) string {
-	return filepath.Join(s.dir, "layers", failPrefix+strings.ReplaceAll(image, "/", "-"))
+	return filepath.Join(s.dir, "layers", failPrefix+strings.ReplaceAll(image, "/", "+"))
 }
 
 // Failed returns the disk that a failed step of an image left; false if there

@@ -2,24 +2,41 @@ package format
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 
 	"herdbook/internal/artefact"
+	"herdbook/internal/inspection"
 )
 
-// azureCommands upload a VHD and make an image of it.
+// azureCommands upload a VHD and make an image of it: for machines of the second
+// generation, which start by UEFI, if the system has what that starts.
 // https://learn.microsoft.com/azure/virtual-machines/linux/create-upload-generic
-func azureCommands(name string) []string {
+func azureCommands(name string, s *inspection.System) []string {
+	generation := "V1"
+	if slices.ContainsFunc(s.Mounts, func(m inspection.Mount) bool { return m.Type == "vfat" }) {
+		generation = "V2"
+	}
 	return []string{
 		fmt.Sprintf("az storage blob upload --account-name $ACCOUNT --container-name $CONTAINER --type page --file %s.vhd --name %s.vhd", name, name),
-		fmt.Sprintf("az image create --resource-group $GROUP --name %s --os-type Linux --hyper-v-generation V2 --source https://$ACCOUNT.blob.core.windows.net/$CONTAINER/%s.vhd", name, name),
+		fmt.Sprintf("az image create --resource-group $GROUP --name %s --os-type Linux --hyper-v-generation %s --source https://$ACCOUNT.blob.core.windows.net/$CONTAINER/%s.vhd", name, generation, name),
 	}
 }
 
+// notOfGoogle is what Google's cloud takes in no name.
+var notOfGoogle = regexp.MustCompile(`[^a-z0-9-]+`)
+
 // googleCommands upload an archive and make an image of it.
 func googleCommands(name string) []string {
+	// A name begins with a letter there, and has no dots.
+	called := strings.Trim(notOfGoogle.ReplaceAllString(name, "-"), "-")
+	if called[0] < 'a' {
+		called = "image-" + called
+	}
 	return []string{
 		fmt.Sprintf("gcloud storage cp %s.gce.tar.gz gs://$BUCKET/", name),
-		fmt.Sprintf("gcloud compute images create %s --source-uri=gs://$BUCKET/%s.gce.tar.gz --guest-os-features=UEFI_COMPATIBLE,VIRTIO_SCSI_MULTIQUEUE", name, name),
+		fmt.Sprintf("gcloud compute images create %s --source-uri=gs://$BUCKET/%s.gce.tar.gz --guest-os-features=UEFI_COMPATIBLE,VIRTIO_SCSI_MULTIQUEUE", called, name),
 	}
 }
 

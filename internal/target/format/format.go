@@ -61,16 +61,21 @@ func (e *Exporter) Write(ctx context.Context, image *artefact.Image, dir string,
 	case "qcow2":
 		path := in(".qcow2")
 		made.Use = []string{"qemu-system-x86_64 -m 1G -snapshot -drive file=" + made.Main + ",format=qcow2,if=virtio"}
-		return made, disk.Flatten(ctx, image.Path(), path, disk.FlattenOptions{
-			Compress: e.Compression != "none", Zlib: e.Compression == "zlib", Ordered: true,
-		})
+		if e.Compression != "zstd" {
+			return made, disk.Flatten(ctx, image.Path(), path, disk.FlattenOptions{Compress: e.Compression == "zlib", Zlib: true, Ordered: true})
+		}
+		part, err := image.QCOW2(ctx, sink)
+		if err != nil {
+			return made, err
+		}
+		return made, artefact.Place(part, path)
 	case "vmdk":
 		path := in(".vmdk")
 		made.Use = []string{"qemu-img convert -f vmdk -O raw " + made.Main + " " + image.Name + ".raw"}
 		return made, image.WriteVMDK(ctx, path, sink)
 	case "vhd":
 		path := in(".vhd")
-		made.Use = azureCommands(image.Name)
+		made.Use = azureCommands(image.Name, image.System)
 		if image.Disk.Size()%mib != 0 {
 			return made, wholeUnits(image.Disk.Size(), "MiB", "Azure")
 		}

@@ -13,6 +13,8 @@ import (
 
 	"herdbook/internal/artefact"
 	"herdbook/internal/artefact/artefacttest"
+	"herdbook/internal/event"
+	"herdbook/internal/inspection"
 	"herdbook/internal/peer"
 	"herdbook/internal/target"
 )
@@ -198,5 +200,35 @@ func TestOnlyQCOW2HasAChoiceOfCompression(t *testing.T) {
 	e.Compression = "lzma"
 	if len(e.Check()) != 1 {
 		t.Error("lzma is taken")
+	}
+}
+
+// Another target of the same image, such as a virtual machine of Incus, takes the same
+// bytes: they are made once.
+func TestTheDiskIsCompressedOnce(t *testing.T) {
+	small, e := image(t, 64*mib), exporter(t, "qcow2")
+	for _, want := range []int{1, 0} {
+		phases := 0
+		_, err := artefacttest.Order(t, small, &e.Format, e).Make(t.Context(), small, func(e event.Event) {
+			if e.Kind == event.Phase && e.Text == "compress the disk" {
+				phases++
+			}
+		})
+		if peer.Must(t, err); phases != want {
+			t.Errorf("it is compressed %d times, want %d", phases, want)
+		}
+	}
+}
+
+func TestCommandsOfClouds(t *testing.T) {
+	for name, want := range map[string]string{"web": "create web ", "debian-12.5_x": "create debian-12-5-x ", "9front": "create image-9front ", "web.": "create web "} {
+		if got := googleCommands(name)[1]; !strings.Contains(got, want) || !strings.Contains(got, "/"+name+".gce.tar.gz ") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	for want, mounts := range map[string][]inspection.Mount{"V1": {{Type: "ext4"}}, "V2": {{Type: "ext4"}, {Type: "vfat"}}} {
+		if got := azureCommands("web", &inspection.System{Mounts: mounts})[1]; !strings.Contains(got, "--hyper-v-generation "+want+" ") {
+			t.Errorf("want %s: %s", want, got)
+		}
 	}
 }

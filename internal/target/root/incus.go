@@ -12,7 +12,6 @@ import (
 	"herdbook/internal/archive"
 	"herdbook/internal/artefact"
 	"herdbook/internal/container"
-	"herdbook/internal/disk"
 	"herdbook/internal/event"
 	"herdbook/internal/inspection"
 	"herdbook/internal/target"
@@ -76,7 +75,11 @@ func (i *Incus) Write(ctx context.Context, image *artefact.Image, dir string, si
 	if err != nil {
 		return made, err
 	}
-	return made, disk.Flatten(ctx, image.Path(), filepath.Join(dir, made.Main), disk.FlattenOptions{Compress: true, Ordered: true})
+	part, err := image.QCOW2(ctx, sink)
+	if err != nil {
+		return made, err
+	}
+	return made, artefact.Place(part, filepath.Join(dir, made.Main))
 }
 
 // metadata is what the image says of itself.

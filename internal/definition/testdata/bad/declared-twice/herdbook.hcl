@@ -42,6 +42,14 @@ image "base" {
   target "docker" {
     output = "./dist"
   }
+  target "docker" {
+    output = "elsewhere"
+  }
+  target "openstack" {}
+  target "openstack" {
+    output  = "elsewhere"
+    console = ""
+  }
 }
 image "a-b" {
   from = image.base
