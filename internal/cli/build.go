@@ -215,20 +215,19 @@ func (t attempt) deliverer() *delivery.Deliverer {
 // hand brings the images that came so far to where they are wanted.
 func (t attempt) hand(ctx context.Context, p *plan.Plan, layers map[string]digest.Digest) error {
 	d := t.deliverer()
-	var errs []error
+	errs := []error{d.Export(ctx, p.Images, layers)} // first: what is published has boxes of targets in it
 	for _, image := range p.Images {
-		top, ok := layers[image.Name]
-		if !ok {
+		if _, ok := layers[image.Name]; !ok {
 			if t.deliver {
 				delivery.Skip(image.Image, t.sink)
 			}
 			continue
 		}
 		if t.deliver || t.publish && t.named(image.Name) {
-			errs = append(errs, d.Publish(ctx, t.definition, image.Image, top))
+			errs = append(errs, d.Publish(ctx, t.definition, image.Name, layers))
 		}
 	}
-	return errors.Join(append(errs, d.Export(ctx, p.Images, layers))...)
+	return errors.Join(errs...)
 }
 
 // named tells whether an image was asked for itself.

@@ -57,9 +57,9 @@ func (a *app) exportCommand() *cobra.Command {
 // exports tells whether a target is meant by the name of one, or of a kind.
 func (o order) exports(t definition.Target) bool { return o.target == t.Kind() || o.target == t.Name() }
 
-// wants tells whether an order delivers to a target.
-func (o order) wants(t definition.Target) bool {
-	return o.deliver || o.exports(t) && o.named(t.Image)
+// wants tells whether what a target makes is to be made: for itself, or to be published.
+func (t attempt) wants(to definition.Target) bool {
+	return t.deliver || t.named(to.Image) && (t.exports(to) || t.publish && delivery.TakesBox(t.definition, to))
 }
 
 // fit refuses targets that images cannot have, of those whose layers are there.

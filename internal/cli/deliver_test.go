@@ -18,8 +18,39 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"herdbook/internal/definition"
 	"herdbook/internal/peer"
+	"herdbook/internal/target"
 )
+
+// What is made beside what was asked for: a publish needs the boxes of what it publishes.
+func TestWhatIsWantedOfTargets(t *testing.T) {
+	box := definition.Target{Target: &target.Vagrant{Provider: "virtualbox"}, Image: "web"}
+	docker := definition.Target{Target: &target.Docker{}, Image: "web"}
+	def := &definition.Definition{
+		Repositories: []definition.Repository{{Name: "herd", Formats: []string{"qcow2", "vagrant"}}},
+		Images:       []definition.Image{{Name: "web", Publish: []definition.Publish{{Repository: "herd"}}, Targets: []definition.Target{box, docker}}},
+	}
+	for name, c := range map[string]struct {
+		order
+		box, docker bool
+	}{
+		"build":              {order{deliver: true}, true, true},
+		"publish web":        {order{publish: true, names: []string{"web"}}, true, false},
+		"publish other":      {order{publish: true, names: []string{"other"}}, false, false},
+		"export web docker":  {order{target: "docker", names: []string{"web"}}, false, true},
+		"export web vagrant": {order{target: "vagrant", names: []string{"web"}}, true, false},
+		"test web":           {order{names: []string{"web"}}, false, false},
+	} {
+		a := attempt{order: c.order, definition: def}
+		if got := a.wants(box); got != c.box {
+			t.Errorf("%s: the box: %v", name, got)
+		}
+		if got := a.wants(docker); got != c.docker {
+			t.Errorf("%s: docker: %v", name, got)
+		}
+	}
+}
 
 // From a definition to a registry, with the account that Docker has kept.
 func TestAnImageIsPushed(t *testing.T) {

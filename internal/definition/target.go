@@ -51,3 +51,10 @@ func (l *loader) target(b *hcl.Block, image *Image, ctx *hcl.EvalContext) {
 	}
 	image.Targets = append(image.Targets, made)
 }
+
+// TakesBoxes tells whether an image goes into a repository of boxes for Vagrant.
+func (d *Definition) TakesBoxes(image Image) bool {
+	return slices.ContainsFunc(d.Repositories, func(r Repository) bool {
+		return slices.Contains(r.Formats, "vagrant") && slices.ContainsFunc(image.Publish, func(p Publish) bool { return p.Repository == r.Name })
+	})
+}

@@ -45,12 +45,19 @@ func (e *Error) Error() string { return fmt.Sprintf("image %q, %s: %v", e.Image,
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Publish puts the top layer of an image into every repository that it names.
-func (d *Deliverer) Publish(ctx context.Context, def *definition.Definition, image definition.Image, top digest.Digest) error {
+// Publish puts the top layer of an image of a definition into every repository that it
+// names. The boxes that go with it must be there: Export makes them.
+func (d *Deliverer) Publish(ctx context.Context, def *definition.Definition, name string, layers map[string]digest.Digest) error {
+	image := imageOf(def, name)
 	var errs []error
 	for _, p := range image.Publish {
-		errs = append(errs, d.step(image.Name, publishLabel(p), func(sink event.Sink) (bool, string, error) {
-			return d.publish(ctx, repository(def, p.Repository), p, top, sink)
+		errs = append(errs, d.step(name, publishLabel(p), func(sink event.Sink) (bool, string, error) {
+			r := repository(def, p.Repository)
+			n, err := newEdition(r, p, image, layers)
+			if err != nil {
+				return false, "", err
+			}
+			return d.publish(ctx, r, n, sink)
 		}))
 	}
 	return errors.Join(errs...)
@@ -146,6 +153,16 @@ func repository(def *definition.Definition, name string) definition.Repository {
 		}
 	}
 	return definition.Repository{Name: name}
+}
+
+// imageOf is the image of a name; one with nothing in it for what a target needs.
+func imageOf(def *definition.Definition, name string) definition.Image {
+	for _, image := range def.Images {
+		if image.Name == name {
+			return image
+		}
+	}
+	return definition.Image{Name: name}
 }
 
 func (d *Deliverer) open(top digest.Digest) (*disk.Image, *inspection.System, error) {

@@ -24,6 +24,8 @@ import (
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
+func clock() time.Time { return now }
+
 // herd is a store with one layer that holds a small system, and a definition
 // of where it goes.
 type herd struct {
@@ -86,6 +88,12 @@ func (h *herd) export(t *testing.T, top digest.Digest) error {
 	return h.Export(t.Context(), []plan.Image{{Image: h.image}}, map[string]digest.Digest{h.image.Name: top})
 }
 
+// publish brings the image to its repositories.
+func (h *herd) publish(t *testing.T) error {
+	h.definition.Images = []definition.Image{h.image}
+	return h.Publish(t.Context(), h.definition, h.image.Name, map[string]digest.Digest{h.image.Name: h.top})
+}
+
 // told returns what was reported since the last call.
 func (h *herd) told() []string {
 	events := h.events
@@ -96,7 +104,7 @@ func (h *herd) told() []string {
 func TestWhatIsDeliveredIsNotDeliveredAgain(t *testing.T) {
 	h := newHerd(t)
 	deliver := func() []string {
-		peer.Must(t, errors.Join(h.Publish(t.Context(), h.definition, h.image, h.top), h.export(t, h.top)))
+		peer.Must(t, errors.Join(h.publish(t), h.export(t, h.top)))
 		return h.told()
 	}
 	made := []string{
@@ -153,7 +161,7 @@ func TestTwoAtOnceMakeItOnce(t *testing.T) {
 
 func TestTheIndexTellsThePedigree(t *testing.T) {
 	h := newHerd(t)
-	peer.Must(t, h.Publish(t.Context(), h.definition, h.image, h.top))
+	peer.Must(t, h.publish(t))
 	text, err := os.ReadFile(filepath.Join(h.definition.Repositories[0].Path, "index"))
 	peer.Must(t, err)
 	for _, want := range []string{"[web-12]\n", "name=Debian 12\n", "osinfo=debian12\n", "arch=x86_64\n", "size=33554432\n", " web: bootstrap (layer " + h.top.Short() + ")\n", "herdbook_layer=" + string(h.top)} {
@@ -169,7 +177,7 @@ func TestTheIndexTellsThePedigree(t *testing.T) {
 func TestAFailureNamesImageAndStepAndStopsNoOther(t *testing.T) {
 	h := newHerd(t)
 	h.image.Publish = append([]definition.Publish{{Repository: "broken", Name: "web", Channel: "stable"}}, h.image.Publish...)
-	err := h.Publish(t.Context(), h.definition, h.image, h.top)
+	err := h.publish(t)
 	var failure *Error
 	if !errors.As(err, &failure) || failure.Image != "web" || failure.Step != `publish "broken"` || !strings.Contains(err.Error(), "signing key") {
 		t.Errorf("the error: %v", err)

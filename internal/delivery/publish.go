@@ -28,7 +28,7 @@ func Open(d definition.Repository, now time.Time) (publish.Repository, error) {
 	if d.Path != "" {
 		address = d.Path
 	}
-	if d.Path != "" && location == "" && slices.Contains(d.Formats, "vagrant") {
+	if d.Path != "" && location == "" && slices.Contains(d.Formats, boxFormat) {
 		location = d.Address() // Vagrant takes no relative paths; else the path is nobody's business
 	}
 	r := publish.Repository{Address: address, Now: now, ValidFor: d.ValidFor, Location: location}
@@ -52,33 +52,67 @@ func Open(d definition.Repository, now time.Time) (publish.Repository, error) {
 	return r, nil
 }
 
+// plainBox is the kind of a box of a disk as it is.
+const plainBox = "box.libvirt"
+
 // kinds are the kinds of files that a publish makes, by the formats of a definition.
 var kinds = map[string][]string{
-	"qcow2": {"qcow2"}, "xz": {"xz"}, "vagrant": {"box.libvirt"}, "netboot": {"kernel", "initrd"},
+	"qcow2": {"qcow2"}, "xz": {"xz"}, boxFormat: {plainBox}, "netboot": {"kernel", "initrd"},
 }
 
-func (d *Deliverer) publish(ctx context.Context, r definition.Repository, p definition.Publish, top digest.Digest, sink event.Sink) (bool, string, error) {
+// edition is what is published of an image.
+type edition struct {
+	definition.Publish
+	formats []string
+	top     digest.Digest
+	boxes   []box // of its targets; none without the format
+}
+
+// newEdition is what a repository gets of an image.
+func newEdition(r definition.Repository, p definition.Publish, image definition.Image, layers map[string]digest.Digest) (edition, error) {
+	n := edition{Publish: p, formats: r.Formats, top: layers[image.Name]}
+	var err error
+	if slices.Contains(r.Formats, boxFormat) {
+		n.boxes, err = boxes(image, layers)
+	}
+	return n, err
+}
+
+// wanted are the files that a revision must have to be the edition.
+func (n edition) wanted() publish.Wanted {
+	w := publish.Wanted{manifest.Kind: ""}
+	for _, format := range n.formats {
+		for _, kind := range kinds[format] {
+			w[kind] = ""
+		}
+	}
+	if len(n.boxes) > 0 {
+		delete(w, plainBox)
+	}
+	for _, b := range n.boxes {
+		w[b.kind] = string(b.digest)
+	}
+	return w
+}
+
+func (d *Deliverer) publish(ctx context.Context, r definition.Repository, n edition, sink event.Sink) (bool, string, error) {
 	to, err := Open(r, d.Now())
 	if err != nil {
 		return false, "", err
 	}
-	wanted := []string{manifest.Kind}
-	for _, format := range r.Formats {
-		wanted = append(wanted, kinds[format]...)
-	}
-	e, ok, err := to.Published(ctx, p.Name, string(top), wanted)
+	e, ok, err := to.Published(ctx, n.Name, string(n.top), n.wanted())
 	switch {
 	case err != nil:
 		return false, "", err
 	case ok:
-		return d.point(ctx, to, e, p.Channel, sink)
+		return d.point(ctx, to, e, n.Channel, sink)
 	}
-	n, done, err := d.revision(ctx, p, r.Formats, top, sink)
+	made, done, err := d.revision(ctx, n, sink)
 	if err != nil {
 		return false, "", err
 	}
-	e, err = to.Publish(ctx, n, sink)
-	return true, published(to, e, p.Channel), errors.Join(err, done())
+	e, err = to.Publish(ctx, made, sink)
+	return true, published(to, e, n.Channel), errors.Join(err, done())
 }
 
 // point lets a channel point to a revision that is there. One that it has been taken
@@ -104,9 +138,9 @@ func published(to publish.Repository, e repo.Entry, channel string) string {
 	return fmt.Sprintf("%s in %s", text, to.Address)
 }
 
-// revision makes the files of a layer and describes them. What it returns last
+// revision makes the files of an edition and describes them. What it returns last
 // removes them.
-func (d *Deliverer) revision(ctx context.Context, p definition.Publish, formats []string, top digest.Digest, sink event.Sink) (n publish.Revision, done func() error, err error) {
+func (d *Deliverer) revision(ctx context.Context, of edition, sink event.Sink) (n publish.Revision, done func() error, err error) {
 	work, err := d.Store.Begin("")
 	if err != nil {
 		return n, nil, err
@@ -120,16 +154,16 @@ func (d *Deliverer) revision(ctx context.Context, p definition.Publish, formats 
 	if err != nil {
 		return n, nil, err
 	}
-	image, system, err := d.open(top)
+	image, system, err := d.open(of.top)
 	if err != nil {
 		return n, nil, err
 	}
 	defer func() { err = errors.Join(err, image.Close()) }()
-	n.Channel = p.Channel
-	if n.Entry, err = d.entry(p.Name, top, image, system); err != nil {
+	n.Channel = of.Channel
+	if n.Entry, err = d.entry(of.Name, of.top, image, system); err != nil {
 		return n, nil, err
 	}
-	source, err := disk.CutOverlay(ctx, d.Store.DiskPath(top), filepath.Join(dir, "cut.qcow2"))
+	source, err := disk.CutOverlay(ctx, d.Store.DiskPath(of.top), filepath.Join(dir, "cut.qcow2"))
 	if err != nil {
 		return n, nil, err
 	}
@@ -137,15 +171,15 @@ func (d *Deliverer) revision(ctx context.Context, p definition.Publish, formats 
 		return n, nil, err
 	}
 	m := maker{dir: dir, source: source, system: system, sink: sink}
-	for _, format := range formats {
-		if err := m.make(ctx, format); err != nil {
+	for _, format := range of.formats {
+		if err := m.make(ctx, format, of.boxes); err != nil {
 			return n, nil, err
 		}
 	}
 	if m.netboot {
 		n.Entry.Cmdline = rootWord(system)
 	}
-	if err := d.addManifest(ctx, &m, n.Entry, top); err != nil {
+	if err := d.addManifest(ctx, &m, n.Entry, of.top); err != nil {
 		return n, nil, err
 	}
 	n.Files = m.files
@@ -211,7 +245,7 @@ type maker struct {
 }
 
 // make makes what a format of a definition consists of.
-func (m *maker) make(ctx context.Context, format string) error {
+func (m *maker) make(ctx context.Context, format string, made []box) error {
 	path := func(name string) string { return filepath.Join(m.dir, name) }
 	switch format {
 	case "qcow2":
@@ -220,13 +254,8 @@ func (m *maker) make(ctx context.Context, format string) error {
 		f, err := pack.XZ(ctx, m.source, path("disk.xz"), m.sink)
 		m.add("xz", ".xz", f)
 		return err
-	case "vagrant":
-		if err := m.flatten(ctx, false); err != nil {
-			return err
-		}
-		f, err := pack.Box(ctx, m.qcow2.Path, path("disk.box"), m.sink)
-		m.add("box.libvirt", ".box", f)
-		return err
+	case boxFormat:
+		return m.boxes(ctx, made)
 	case "netboot":
 		return m.kernel(ctx, path)
 	}

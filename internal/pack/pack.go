@@ -139,15 +139,19 @@ func FromTree(ctx context.Context, tree *filesystem.FS, name, dst string, sink e
 	return f, nil
 }
 
-// look reads a file that is there already for its checksums.
-func look(ctx context.Context, path string) (_ File, err error) {
+// Look reads a file that is there already for its checksums.
+func Look(ctx context.Context, path string, sink event.Sink) (_ File, err error) {
 	in, err := os.Open(path)
 	if err != nil {
 		return File{}, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
+	stat, err := in.Stat()
+	if err != nil {
+		return File{}, err
+	}
 	s := newSums()
-	if _, err := io.CopyBuffer(s, &passing{ctx: ctx, r: in}, make([]byte, 1<<20)); err != nil {
+	if _, err := io.CopyBuffer(s, &passing{ctx, in, progress{sink: sink, total: stat.Size()}}, make([]byte, 1<<20)); err != nil {
 		return File{}, err
 	}
 	return s.file(path), nil

@@ -28,7 +28,7 @@ func qcow2(ctx context.Context, src, dst string, sink event.Sink) (File, error) 
 		return File{}, err
 	}
 	sink.Emit(event.Event{Kind: event.Phase, Text: "checksum"})
-	f, err := look(ctx, dst)
+	f, err := Look(ctx, dst, nil)
 	if err == nil {
 		err = os.Chmod(dst, 0o644)
 	}

@@ -99,7 +99,7 @@ type Release struct {
 
 // Artefact is one file of a revision.
 type Artefact struct {
-	Kind   string // qcow2, xz, box.libvirt, kernel, initrd, manifest
+	Kind   string // qcow2, xz, box.PROVIDER, kernel, initrd, manifest
 	File   string // path relative to the index
 	Size   int64  // bytes
 	SHA256 string // lower-case hexadecimal

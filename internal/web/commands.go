@@ -35,8 +35,8 @@ func places(q *request, r *Revision, several bool) []place {
 	if a, ok := r.artefact("qcow2"); ok {
 		list = append(list, openStack(q.base, r, a), libvirt(q.base, r, a))
 	}
-	if _, ok := r.artefact("box.libvirt"); ok && len(r.channels()) > 0 {
-		list = append(list, vagrant(q.base, r))
+	if boxes := r.boxes(); len(boxes) > 0 && len(r.channels()) > 0 {
+		list = append(list, vagrant(q.base, r, boxes))
 	}
 	if _, ok := r.artefact("kernel"); ok {
 		list = append(list, place{"ipxe", "iPXE", "The menu has every image that boots over the network.",
@@ -115,13 +115,40 @@ func libvirt(base string, r *Revision, a Artefact) place {
 	return place{"libvirt", "libvirt", "", []command{{"Download and start a machine", text}}}
 }
 
-func vagrant(base string, r *Revision) place {
+// boxKind is what the kind of an artefact begins with that is a box for the provider of
+// Vagrant whose name follows.
+const boxKind = "box."
+
+// boxes are the providers of Vagrant that there are boxes for.
+func (r *Revision) boxes() []string {
+	var providers []string
+	for _, a := range r.Artefacts {
+		if provider, ok := strings.CutPrefix(a.Kind, boxKind); ok {
+			providers = append(providers, provider)
+		}
+	}
+	return providers
+}
+
+// providerName is that of a provider of Vagrant as its makers write it.
+func providerName(provider string) string {
+	if provider == "virtualbox" {
+		return "VirtualBox"
+	}
+	return provider
+}
+
+func vagrant(base string, r *Revision, providers []string) place {
 	name := r.Image
 	if channels := r.channels(); !slices.Contains(channels, "stable") {
 		name += "-" + channels[0]
 	}
-	text := "vagrant box add " + quote(base+"/vagrant/"+url.PathEscape(name)+".json") + " --provider libvirt"
-	return place{"vagrant", "Vagrant", "Vagrant takes it from a catalogue, so vagrant box update finds later revisions.", []command{{"Add the box", text}}}
+	p := place{ID: "vagrant", Name: "Vagrant", Text: "Vagrant takes it from a catalogue, so vagrant box update finds later revisions."}
+	for _, provider := range providers {
+		text := "vagrant box add " + quote(base+"/vagrant/"+url.PathEscape(name)+".json") + " --provider " + quote(provider)
+		p.Commands = append(p.Commands, command{"Add the box for " + providerName(provider), text})
+	}
+	return p
 }
 
 func fetch(base string, a Artefact) string {

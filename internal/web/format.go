@@ -138,13 +138,14 @@ func clip(text string, n int) string {
 
 // kindName says in words what an artefact is.
 func kindName(kind string) string {
+	if provider, ok := strings.CutPrefix(kind, boxKind); ok {
+		return "Vagrant box for " + providerName(provider)
+	}
 	switch kind {
 	case "qcow2":
 		return "disk image, ready to run"
 	case "xz":
 		return "disk image, packed for archives and old clients"
-	case "box.libvirt":
-		return "Vagrant box for libvirt"
 	case "kernel":
 		return "kernel, for booting over the network"
 	case "initrd":

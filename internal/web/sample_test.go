@@ -79,7 +79,7 @@ type herd struct{ fake }
 func (h *herd) publish(r Revision, m Manifest) {
 	stem := fmt.Sprintf("images/%s-%s", r.Image, sum(fmt.Sprint(r.Image, r.Arch, r.Number))[:12])
 	size := r.Size / 19
-	for i, kind := range []string{"qcow2", "xz", "box.libvirt", "kernel", "initrd", "manifest"} {
+	for i, kind := range []string{"qcow2", "xz", "box.libvirt", "kernel", "initrd", "manifest", "box.virtualbox"} {
 		file := stem + "." + kind
 		if kind == "manifest" {
 			file = stem + ".json"

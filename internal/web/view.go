@@ -48,7 +48,7 @@ type Channel struct {
 
 // Artefact is one file of a revision.
 type Artefact struct {
-	Kind   string // qcow2, xz, box.libvirt, kernel, initrd, manifest
+	Kind   string // qcow2, xz, box.PROVIDER, kernel, initrd, manifest
 	File   string // path relative to the index
 	Size   int64  // bytes
 	SHA512 string // lower-case hexadecimal

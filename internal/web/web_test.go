@@ -351,19 +351,23 @@ func TestPlacesAreThoseOfTheRevision(t *testing.T) {
 			words = append(words, p.ID)
 			for _, c := range p.Commands {
 				if p.ID == "vagrant" || p.ID == "herdbook" && c.Label == "Download" {
-					words = append(words, strings.Fields(c.Text)[2], strings.Fields(c.Text)[3])
+					fields := strings.Fields(c.Text)
+					words = append(words, fields[2], fields[3])
+					if p.ID == "vagrant" {
+						words = append(words, fields[5])
+					}
 				}
 			}
 		}
 		return strings.Join(words, " ")
 	}
 	stable, testing := []Channel{{"testing", noon, true}, {"stable", noon, true}}, []Channel{{"stable", noon, false}, {"testing", noon, true}}
-	files := []Artefact{{Kind: "qcow2", File: "images/a"}, {Kind: "box.libvirt"}, {Kind: "kernel"}}
+	files := []Artefact{{Kind: "qcow2", File: "images/a"}, {Kind: "box.libvirt"}, {Kind: "box.virtualbox"}, {Kind: "kernel"}}
 	for want, r := range map[string]Revision{
 		"virt-builder herdbook web \\": {Image: "web", ID: "web", Number: 3, Channels: stable},
-		"virt-builder herdbook web@3 \\ openstack libvirt vagrant add https://images.example.org/vagrant/web-testing.json ipxe curl": {Image: "web", ID: "web-r3", Number: 3, Channels: testing, Artefacts: files},
-		"virt-builder herdbook web \\ openstack libvirt vagrant add https://images.example.org/vagrant/web.json ipxe curl":           {Image: "web", ID: "web", Number: 3, Channels: stable, Artefacts: files},
-		"virt-builder herdbook web@3 \\ openstack libvirt ipxe curl":                                                                 {Image: "web", ID: "web-r3", Number: 3, Artefacts: files},
+		"virt-builder herdbook web@3 \\ openstack libvirt vagrant add https://images.example.org/vagrant/web-testing.json libvirt add https://images.example.org/vagrant/web-testing.json virtualbox ipxe curl": {Image: "web", ID: "web-r3", Number: 3, Channels: testing, Artefacts: files},
+		"virt-builder herdbook web \\ openstack libvirt vagrant add https://images.example.org/vagrant/web.json libvirt add https://images.example.org/vagrant/web.json virtualbox ipxe curl":                   {Image: "web", ID: "web", Number: 3, Channels: stable, Artefacts: files},
+		"virt-builder herdbook web@3 \\ openstack libvirt ipxe curl": {Image: "web", ID: "web-r3", Number: 3, Artefacts: files},
 	} {
 		if got := tell(r); got != want {
 			t.Errorf("%s\nwant %s", got, want)

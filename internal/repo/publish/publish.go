@@ -20,7 +20,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"slices"
 	"time"
 
 	"herdbook/internal/bucket"
@@ -49,6 +48,7 @@ type File struct {
 	Size      int64
 	SHA256    string
 	SHA512    string
+	Exact     bool // another file of the kind will not do for it
 }
 
 // Revision is what is published. Entry needs Image, Arch, Size and Layer; ID, Revision
@@ -63,25 +63,38 @@ type Revision struct {
 // every version of it knows first, with the format of the disk within.
 var formats = []struct{ kind, format string }{{"xz", "raw"}, {"qcow2", "qcow2"}}
 
+// Wanted are the kinds of files that a revision must have, each with the SHA-256 of the
+// only one that will do; "" where any of the kind will.
+type Wanted map[string]string
+
 // Published returns the newest revision that an image's layer has already, with
-// files of all the kinds. Whether their bytes are as they should be is verifying.
-func (r Repository) Published(ctx context.Context, image, layer string, kinds []string) (repo.Entry, bool, error) {
+// all the files that are wanted. Whether their bytes are as they should be is verifying.
+func (r Repository) Published(ctx context.Context, image, layer string, wanted Wanted) (repo.Entry, bool, error) {
 	s, err := r.load(ctx)
 	if err != nil {
 		return repo.Entry{}, false, fmt.Errorf("publish %s in %s: %w", image, r.Address, err)
 	}
-	return r.published(ctx, s.index, repo.Facts{Image: image, Layer: layer}, kinds)
+	return r.published(ctx, s.index, repo.Facts{Image: image, Layer: layer}, wanted)
 }
 
-func (r Repository) published(ctx context.Context, x repo.Index, of repo.Facts, kinds []string) (repo.Entry, bool, error) {
+func (r Repository) published(ctx context.Context, x repo.Index, of repo.Facts, wanted Wanted) (repo.Entry, bool, error) {
 	for _, e := range x.Revisions(of.Image, "") {
-		lacks := slices.ContainsFunc(kinds, func(kind string) bool { _, ok := e.Artefact(kind); return !ok })
-		if e.Image != "" && e.Layer == of.Layer && !lacks {
+		if e.Image != "" && e.Layer == of.Layer && wanted.in(e) {
 			ok, err := r.has(ctx, e)
 			return e, ok, err
 		}
 	}
 	return repo.Entry{}, false, nil
+}
+
+// in tells whether a revision has them all.
+func (w Wanted) in(e repo.Entry) bool {
+	for kind, sum := range w {
+		if a, ok := e.Artefact(kind); !ok || sum != "" && sum != a.SHA256 {
+			return false
+		}
+	}
+	return true
 }
 
 // has tells whether the files of an entry are there, in their sizes.
@@ -106,7 +119,7 @@ func (r Repository) files(ctx context.Context, image string) (map[string]int64, 
 }
 
 // Publish adds a revision and lets its channel point to it. If another publisher
-// has added one of the same layer and the same kinds of files meanwhile, that is it.
+// has added one of the same layer with files that will do for these meanwhile, that is it.
 func (r Repository) Publish(ctx context.Context, n Revision, sink event.Sink) (repo.Entry, error) {
 	e, err := r.publish(ctx, n, sink)
 	if err != nil {
@@ -137,13 +150,15 @@ func (r Repository) publish(ctx context.Context, n Revision, sink event.Sink) (r
 	if err := r.put(ctx, s.index, up); err != nil {
 		return entry, err
 	}
-	var kinds []string
-	for _, a := range entry.Artefacts {
-		kinds = append(kinds, a.Kind)
+	wanted := Wanted{}
+	for _, f := range n.Files {
+		if wanted[f.Kind] = ""; f.Exact {
+			wanted[f.Kind] = f.SHA256
+		}
 	}
 	mine := entry
 	err = r.update(ctx, func(x repo.Index) (repo.Index, error) {
-		there, ok, err := r.published(ctx, x, mine.Facts, kinds)
+		there, ok, err := r.published(ctx, x, mine.Facts, wanted)
 		if err != nil {
 			return x, err
 		}

@@ -192,7 +192,7 @@ func TestPublishingALayerAgainWritesNothing(t *testing.T) {
 		publish(t, r, revision(t, "other", "two"))
 		before := stamps(t, r.Address)
 		r.Now = noon.Add(time.Hour)
-		e, ok, err := r.Published(t.Context(), n.Entry.Image, n.Entry.Layer, []string{"qcow2"})
+		e, ok, err := r.Published(t.Context(), n.Entry.Image, n.Entry.Layer, Wanted{"qcow2": ""})
 		if err != nil || !ok || !cmp.Equal(e, first) {
 			t.Errorf("again: %v %v\n%s", ok, err, cmp.Diff(first, e))
 		}
@@ -207,7 +207,7 @@ func TestPublishingALayerAgainWritesNothing(t *testing.T) {
 		if diff := cmp.Diff(before, after); diff != "" {
 			t.Error(diff)
 		}
-		if _, ok, _ := r.Published(t.Context(), n.Entry.Image, n.Entry.Layer, []string{"qcow2", "xz"}); ok {
+		if _, ok, _ := r.Published(t.Context(), n.Entry.Image, n.Entry.Layer, Wanted{"qcow2": "", "xz": ""}); ok {
 			t.Error("it has no file of the kind xz")
 		}
 	})
@@ -236,6 +236,41 @@ func TestALayerThatIsThereIsPromotedNotCopied(t *testing.T) {
 		t.Errorf("%+v", again)
 	}
 	if x := isWhole(t, r); len(x.Entries) != 1 || x.Version != 2 {
+		t.Errorf("%+v", x)
+	}
+}
+
+// withBox is a revision with one more file, a box with some content.
+func withBox(t *testing.T, box string) Revision {
+	t.Helper()
+	n := revision(t, "web", "one")
+	file := revision(t, "web", box).Files[0]
+	file.Kind, file.Extension, file.Exact = "box.virtualbox", ".box", true
+	n.Files = append(n.Files, file)
+	return n
+}
+
+func TestAnotherBoxOfALayerIsAnotherRevision(t *testing.T) {
+	r := repository(t)
+	first := publish(t, r, withBox(t, "1 processor"))
+	second := publish(t, r, withBox(t, "2 processors"))
+	if second.Revision != 2 || second.File != first.File || !second.Has(repo.Stable) {
+		t.Errorf("%+v", second)
+	}
+	for want, content := range map[int]string{1: "1 processor", 2: "2 processors"} {
+		n := withBox(t, content)
+		e, ok, err := r.Published(t.Context(), "web", "one", Wanted{"qcow2": "", "box.virtualbox": n.Files[1].SHA256})
+		if err != nil || !ok || e.Revision != want {
+			t.Errorf("%s: %+v, %v", content, e, err)
+		}
+	}
+	if again := publish(t, r, withBox(t, "2 processors")); again.Revision != 2 {
+		t.Errorf("%+v", again)
+	}
+	if _, ok, _ := r.Published(t.Context(), "web", "one", Wanted{"box.virtualbox": strings.Repeat("0", 64)}); ok {
+		t.Error("a box was found that was never published")
+	}
+	if x := isWhole(t, r); len(x.Entries) != 2 {
 		t.Errorf("%+v", x)
 	}
 }
