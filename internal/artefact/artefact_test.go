@@ -333,3 +333,18 @@ func TestID(t *testing.T) {
 		t.Errorf("%x, %x", a, b)
 	}
 }
+
+func TestRetryAfter(t *testing.T) {
+	const now = "Thu, 26 Nov 2026 12:00:00 GMT"
+	for wish, want := range map[string]time.Duration{
+		"": 0, "7": 7 * time.Second, "0": 0, "-7": 0, "3600": time.Minute, "99999999999999999999": 0, "soon": 0,
+		"Thu, 26 Nov 2026 12:00:07 GMT": 7 * time.Second, "Thu, 26 Nov 2026 11:00:00 GMT": 0, "Fri, 27 Nov 2026 12:00:00 GMT": time.Minute,
+	} {
+		if got := RetryAfter(wish, now); got != want {
+			t.Errorf("%q: %s, want %s", wish, got, want)
+		}
+	}
+	if got := RetryAfter("Thu, 26 Nov 2026 12:00:07 GMT", ""); got != 0 {
+		t.Errorf("of no date: %s", got)
+	}
+}

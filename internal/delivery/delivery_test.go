@@ -79,7 +79,7 @@ func newHerd(t *testing.T) *herd {
 	h.image = definition.Image{
 		Name:    "web",
 		Publish: []definition.Publish{{Repository: "signed", Name: "web-12", Channel: "stable"}, {Repository: "plain", Name: "web", Channel: "testing"}},
-		Targets: []definition.Target{{Target: &target.Docker{Tags: []string{"web:latest"}, Formats: target.DockerFormats}, Image: "web", Output: filepath.Join(out, "dist")}},
+		Targets: []definition.Target{{Target: &target.Docker{Tags: []string{"web:latest"}, Formats: target.DockerFormats, SBOM: true}, Image: "web", Output: filepath.Join(out, "dist")}},
 	}
 	return h
 }
@@ -130,7 +130,7 @@ func TestWhatIsDeliveredIsNotDeliveredAgain(t *testing.T) {
 		t.Fatal(disks, err)
 	}
 	peer.Must(t, os.Remove(disks[0]))
-	h.image.Targets[0].Target = &target.Docker{Tags: []string{"web:other"}, Formats: target.DockerFormats}
+	h.image.Targets[0].Target = &target.Docker{Tags: []string{"web:other"}, Formats: target.DockerFormats, SBOM: true}
 	again := strings.Join(deliver(), "\n")
 	for _, want := range []string{`publish "signed" cached`, `publish "plain" done`, `target "docker" done`, "web:other"} {
 		if !strings.Contains(again, want) {

@@ -17,6 +17,7 @@ type Docker struct {
 	Tags    []string `hcl:"tags,optional" json:"tags"`       // NAME:TAG; the default is IMAGE:latest
 	Formats []string `hcl:"formats,optional" json:"formats"` // of DockerFormats; the default is all
 	Squash  bool     `hcl:"squash,optional" json:"squash"`   // one layer, instead of one for each step that changed something
+	SBOM    bool     `hcl:"sbom,optional" json:"sbom"`       // the list of its packages goes with it; the default is true
 
 	Command      []string          `hcl:"command,optional" json:"command"` // the default is the image's bash, else sh, or nothing behind an entrypoint
 	Entrypoint   []string          `hcl:"entrypoint,optional" json:"entrypoint"`

@@ -37,7 +37,7 @@ type Adjustment struct {
 // kinds make a target of each kind for an image of a name, with its defaults.
 var kinds = []func(image string) Target{
 	func(image string) Target {
-		return &Docker{Tags: []string{image + ":latest"}, Formats: slices.Clone(DockerFormats)}
+		return &Docker{Tags: []string{image + ":latest"}, Formats: slices.Clone(DockerFormats), SBOM: true}
 	},
 	func(string) Target { return &Tar{Compression: "gzip"} },
 	func(image string) Target { return &WSL{Name: image, Systemd: true} },

@@ -65,22 +65,27 @@ func (e *Exporter) Write(ctx context.Context, image *artefact.Image, dir string,
 		unpacked += l.Unpacked
 	}
 	made.Facts = map[string]any{"command": config.Config.Cmd, "digest": hash.String(), "layers": len(layers), "unpacked_size": unpacked}
-	packages, err := sbom.CycloneDX(sbom.Subject{Name: image.Name, Version: hash.String(), Created: image.Created}, image.System)
-	if err != nil {
-		return made, err
+	c := contents{name: image.Name, container: container, layers: layers}
+	if e.SBOM {
+		if c.packages, err = sbom.CycloneDX(sbom.Subject{Name: image.Name, Version: hash.String(), Created: image.Created}, image.System); err != nil {
+			return made, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, packagesFile(image.Name)), c.packages, 0o644); err != nil {
+			return made, err
+		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, image.Name+".cdx.json"), packages, 0o644); err != nil {
-		return made, err
-	}
-	return e.writeFormats(ctx, dir, made, contents{image.Name, container, layers, packages}, sink)
+	return e.writeFormats(ctx, dir, made, c, sink)
 }
+
+// packagesFile is the file that lists the packages of an image.
+func packagesFile(image string) string { return image + ".cdx.json" }
 
 // contents are what a container image is, in any form.
 type contents struct {
 	name      string
 	container v1.Image
 	layers    []*layer
-	packages  []byte
+	packages  []byte // the list of them; nil for none
 }
 
 // writeFormats writes the forms that are wanted, and completes what is told of them.

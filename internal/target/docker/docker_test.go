@@ -90,7 +90,7 @@ func newImage(t *testing.T, tree string) *artefact.Image {
 
 // newExporter is that of a target as a definition makes it.
 func newExporter() *Exporter {
-	return &Exporter{Docker: target.Docker{Tags: []string{"small:latest", "small:1"}, Formats: target.DockerFormats}}
+	return &Exporter{Docker: target.Docker{Tags: []string{"small:latest", "small:1"}, Formats: target.DockerFormats, SBOM: true}}
 }
 
 // export makes the artefact of a tree.

@@ -54,14 +54,14 @@ func (e *Exporter) writeLayout(ctx context.Context, path string, c contents) err
 			return err
 		}
 	}
+	if err := context.Cause(ctx); err != nil || c.packages == nil {
+		return err
+	}
 	subject, err := partial.Descriptor(c.container)
 	if err != nil {
 		return err
 	}
-	if err := attach(at, *subject, c.packages); err != nil {
-		return err
-	}
-	return context.Cause(ctx)
+	return attach(at, *subject, c.packages)
 }
 
 // attach adds the list of packages to a layout, as an artefact that refers to the image.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,7 @@ func (e *Exporter) Send(ctx context.Context, dir string, m artefact.Manifest, si
 	if len(e.Push) == 0 {
 		return "", false, nil
 	}
-	images, err := readLayout(filepath.Join(dir, m.Image+".oci"))
+	images, err := readLayout(filepath.Join(dir, m.Image+".oci"), e.SBOM)
 	if err != nil {
 		return "", false, err
 	}
@@ -71,8 +72,9 @@ type pushed struct {
 	digest v1.Hash
 }
 
-// readLayout reads the image of a layout, and what refers to it.
-func readLayout(path string) (images []pushed, err error) {
+// readLayout reads the image of a layout, and the list of packages that refers to it, if
+// there is one.
+func readLayout(path string, sbomToo bool) (images []pushed, err error) {
 	at, err := layout.FromPath(path)
 	if err != nil {
 		return nil, err
@@ -85,10 +87,15 @@ func readLayout(path string) (images []pushed, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(manifest.Manifests) < 2 || manifest.Manifests[len(manifest.Manifests)-1].ArtifactType != sbom.MediaType {
-		return nil, fmt.Errorf("%s is not the layout that was written", path)
+	n := len(manifest.Manifests)
+	if n == 0 || sbomToo && manifest.Manifests[n-1].ArtifactType != sbom.MediaType {
+		return nil, fmt.Errorf("%s is not the layout that was written: delete it, and export again", path)
 	}
-	for _, d := range []v1.Descriptor{manifest.Manifests[0], manifest.Manifests[len(manifest.Manifests)-1]} {
+	wanted := manifest.Manifests[:1]
+	if sbomToo {
+		wanted = []v1.Descriptor{manifest.Manifests[0], manifest.Manifests[n-1]}
+	}
+	for _, d := range wanted {
 		image, err := index.Image(d.Digest)
 		if err != nil {
 			return nil, err
@@ -98,8 +105,8 @@ func readLayout(path string) (images []pushed, err error) {
 	return images, nil
 }
 
-// push brings images to a repository of a registry, the first of them under a tag. It
-// tells whether anything was not there.
+// push brings an image to a repository of a registry under a tag, and behind it the list
+// of its packages, if there is one. It tells whether anything was not there.
 func (e *Exporter) push(ctx context.Context, tag name.Tag, images []pushed, sink event.Sink) (fresh bool, err error) {
 	options := []remote.Option{
 		remote.WithAuthFromKeychain(findAccounts(e.LookupEnv)), remote.WithTransport(guarded{remote.DefaultTransport, e.Insecure}), remote.WithUserAgent("herdbook"),
@@ -107,52 +114,92 @@ func (e *Exporter) push(ctx context.Context, tag name.Tag, images []pushed, sink
 		remote.WithRetryBackoff(remote.Backoff{Steps: 1}), remote.WithRetryPredicate(func(error) bool { return false }), remote.WithRetryStatusCodes(),
 	}
 	p := push{tries: tries{e.pause, sink}, sink: sink}
-	puller, err := remote.NewPuller(options...)
-	if err != nil {
+	if p.puller, err = remote.NewPuller(options...); err != nil {
 		return false, err
 	}
 	if p.Pusher, err = remote.NewPusher(options...); err != nil {
 		return false, err
 	}
-	for i, image := range images {
-		var to name.Reference = tag
-		if i > 0 {
-			to = tag.Digest(image.digest.String())
-		}
-		there := false
-		err := p.again(ctx, func() error {
-			found, err := puller.Head(ctx, to)
-			var status *transport.Error
-			// Some registries say 403 of what is not there; then the push tells more.
-			if errors.As(err, &status) && (status.StatusCode == http.StatusNotFound || status.StatusCode == http.StatusForbidden) {
-				return nil
-			}
-			there = err == nil && found.Digest == image.digest
-			return err
-		})
-		if err != nil {
-			return false, err
-		}
-		if there {
-			continue
-		}
-		if fresh = true; i == 0 {
-			sink.Emit(event.Event{Kind: event.Phase, Text: "push to " + tag.String()})
-		}
-		if err := p.image(ctx, to, image); err != nil {
+	there, err := p.has(ctx, tag, images[0].digest)
+	if err != nil {
+		return false, err
+	}
+	if !there {
+		sink.Emit(event.Event{Kind: event.Phase, Text: "push to " + tag.String()})
+		if err := p.image(ctx, tag, images[0]); err != nil {
 			return false, err
 		}
 	}
-	return fresh, nil
+	for _, list := range images[1:] {
+		sent, err := p.refer(ctx, tag.Digest(images[0].digest.String()), list)
+		switch {
+		case err == nil:
+			there = there && !sent
+		case refused(err):
+			sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("%s has the image, and does not take the list of its packages: %s; sbom = false leaves that out", tag, short(err))})
+		default:
+			return false, err
+		}
+	}
+	return !there, nil
+}
+
+// has tells whether a registry has an image by a name.
+func (p *push) has(ctx context.Context, ref name.Reference, digest v1.Hash) (there bool, err error) {
+	err = p.again(ctx, func() error {
+		found, err := p.puller.Head(ctx, ref)
+		var status *transport.Error
+		// Some registries say 403 of what is not there; then the push tells more.
+		if errors.As(err, &status) && (status.StatusCode == http.StatusNotFound || status.StatusCode == http.StatusForbidden) {
+			return nil
+		}
+		there = err == nil && found.Digest == digest
+		return err
+	})
+	return there, err
+}
+
+// refer brings a list to the image that it refers to, unless it is among what refers to
+// that: the list itself may be there, and nobody find it.
+func (p *push) refer(ctx context.Context, to name.Digest, list pushed) (sent bool, err error) {
+	there := false
+	err = p.again(ctx, func() error {
+		index, err := remote.Referrers(to, remote.WithContext(ctx), remote.Reuse(p.puller))
+		if err != nil {
+			return err
+		}
+		manifest, err := index.IndexManifest()
+		if err != nil {
+			return err
+		}
+		there = slices.ContainsFunc(manifest.Manifests, func(d v1.Descriptor) bool { return d.Digest == list.digest })
+		return nil
+	})
+	if err != nil || there {
+		return false, err
+	}
+	return true, p.image(ctx, to.Context().Digest(list.digest.String()), list)
+}
+
+// refused tells whether a registry will never take what it was sent, for another reason
+// than who sends it.
+func refused(err error) bool {
+	var status *transport.Error
+	if !errors.As(err, &status) || passing(err) {
+		return false
+	}
+	code := status.StatusCode
+	return code/100 == 4 && code != http.StatusUnauthorized || code == http.StatusNotImplemented
 }
 
 // push is the sending of one image.
 type push struct {
 	*remote.Pusher
 	tries
-	sink  event.Sink
-	total int64        // bytes of all blobs
-	sent  atomic.Int64 // bytes that the registry has
+	puller *remote.Puller
+	sink   event.Sink
+	total  int64        // bytes of all blobs
+	sent   atomic.Int64 // bytes that the registry has
 }
 
 // image uploads the blobs of an image, each for itself until it is there, and then the
@@ -184,7 +231,7 @@ func (p *push) image(ctx context.Context, to name.Reference, image pushed) error
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return p.again(ctx, func() error { return p.Push(ctx, to, image) })
+	return p.again(ctx, func() error { return p.Put(ctx, to, image) })
 }
 
 // blob uploads one blob, unless it is there.
@@ -253,7 +300,8 @@ func (r countedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// tries do again what may succeed later, after a pause that doubles.
+// tries do again what may succeed later, after a pause that doubles, or one that the
+// registry wants.
 type tries struct {
 	pause time.Duration // 0 is a second
 	sink  event.Sink
@@ -269,11 +317,12 @@ func (t tries) again(ctx context.Context, do func() error) error {
 		if err == nil || n == maxTries || ctx.Err() != nil || !passing(err) {
 			return err
 		}
-		t.sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("the registry is asked again in %s: %s", pause, short(err))})
+		wait := max(pause, retryAfter(err))
+		t.sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("the registry is asked again in %s: %s", wait, short(err))})
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(pause):
+		case <-time.After(wait):
 		}
 		pause *= 2
 	}

@@ -167,25 +167,19 @@ func refers(t *testing.T, repository, digest string) {
 func TestRefusalsAreExplained(t *testing.T) {
 	d, address := newDesk(t)
 	o := newOutgoing(t, address+"/team/web:1")
-	on := func(method, path string, status int, body string) func(http.ResponseWriter, *http.Request) bool {
-		return func(w http.ResponseWriter, r *http.Request) bool {
-			if r.Method != method || !strings.Contains(r.URL.Path, path) {
-				return false
-			}
-			w.WriteHeader(status)
-			_, _ = io.WriteString(w, body)
-			return true
-		}
-	}
-	for want, answer := range map[string]func(http.ResponseWriter, *http.Request) bool{
-		"docker login " + address:                       on("POST", "/blobs/uploads/", 401, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`),
-		"403 Forbidden: the account may not push to te": on("POST", "/blobs/uploads/", 403, "<html>"+strings.Repeat("no ", 5000)),
-		"there is no such repository":                   on("POST", "/blobs/uploads/", 404, ""),
-		"a proxy before the registry limits uploads":    on("PATCH", "/blobs/uploads/", 413, "too large"),
-		"DIGEST_INVALID: not what it says it is: the r": on("PUT", "/blobs/uploads/", 400, `{"errors":[{"code":"DIGEST_INVALID","message":"not what it says it is"}]}`),
-		"MANIFEST_INVALID: no: the registry refuses wh": on("PUT", "/manifests/", 400, `{"errors":[{"code":"MANIFEST_INVALID","message":"no"}]}`),
+	for _, c := range []struct {
+		want   string
+		answer func(http.ResponseWriter, *http.Request) bool
+	}{
+		{"docker login " + address, on("POST", "/blobs/uploads/", 401, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)},
+		{"403 Forbidden: the account may not push to te", on("POST", "/blobs/uploads/", 403, "<html>"+strings.Repeat("no ", 5000))},
+		{"there is no such repository", on("POST", "/blobs/uploads/", 404, "")},
+		{"a proxy before the registry limits uploads", on("PATCH", "/blobs/uploads/", 413, "too large")},
+		{"DIGEST_INVALID: not what it says it is: the r", on("PUT", "/blobs/uploads/", 400, `{"errors":[{"code":"DIGEST_INVALID","message":"not what it says it is"}]}`)},
+		{"MANIFEST_INVALID: no: the registry refuses wh", on("PUT", "/manifests/", 400, `{"errors":[{"code":"MANIFEST_INVALID","message":"no"}]}`)}, // all else is there then
 	} {
-		d.set(answer)
+		want := c.want
+		d.set(c.answer)
 		_, _, err := o.send(t.Context())
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "push to "+address+"/team/web:1: ") || len(err.Error()) > 500 {
 			t.Errorf("%s: %v", want, err)
@@ -281,6 +275,135 @@ func TestAPushGoesOn(t *testing.T) {
 	})
 	if _, _, err := o.send(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("when it is cancelled: %v", err)
+	}
+}
+
+// What a registry says of when it wants to be asked again is done.
+func TestARegistryThatSaysWhen(t *testing.T) {
+	d, address := newDesk(t)
+	o := newOutgoing(t, address+"/web:1")
+	for status, at := range map[int][2]string{429: {"POST", "/blobs/uploads/"}, 503: {"PUT", "/manifests/1"}} {
+		busy := true
+		d.set(func(w http.ResponseWriter, r *http.Request) bool {
+			if !busy || r.Method != at[0] || !strings.HasSuffix(r.URL.Path, at[1]) {
+				return false
+			}
+			busy = false
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(status)
+			return true
+		})
+		start := time.Now()
+		o.Push[0] = fmt.Sprintf("%s/web-%d:1", address, status)
+		if _, _, err := o.send(t.Context()); err != nil || time.Since(start) < time.Second {
+			t.Errorf("%d: %v after %s", status, err, time.Since(start))
+		}
+		if want := fmt.Sprintf("notice the registry is asked again in 1s: %d ", status); !slices.ContainsFunc(o.events, func(s string) bool { return strings.HasPrefix(s, want) }) {
+			t.Errorf("%q", o.events)
+		}
+	}
+}
+
+// on answers requests of a method, to paths with some part, by a status.
+func on(method, path string, status int, body string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != method || !strings.Contains(r.URL.Path, path) {
+			return false
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+		return true
+	}
+}
+
+// A registry may take images and nothing that refers to one: the image is what counts.
+func TestARegistryWithoutReferrers(t *testing.T) {
+	for name, answer := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"its manifest": on("PUT", "/manifests/sha256:", 400, `{"errors":[{"code":"MANIFEST_INVALID","message":"no artefacts"}]}`),
+		"the tag":      on("PUT", "/manifests/sha256-", 403, `{"errors":[{"code":"DENIED","message":"no such tags"}]}`),
+		"the question": on("GET", "/referrers/", 405, ""),
+	} {
+		d, address := newDesk(t)
+		o := newOutgoing(t, address+"/web:1")
+		d.set(answer)
+		for _, first := range []bool{true, false} {
+			where, fresh, err := o.send(t.Context())
+			if err != nil || fresh != first || !strings.Contains(where, o.digest()) {
+				t.Errorf("%s: %q, %v, %v", name, where, fresh, err)
+			}
+			told := slices.DeleteFunc(slices.Clone(o.events), func(s string) bool { return !strings.HasPrefix(s, "notice ") })
+			if len(told) != 1 || !strings.Contains(told[0], "/web:1 has the image, and does not take the list of its packages: ") || !strings.Contains(told[0], "sbom = false") {
+				t.Errorf("%s: %q", name, o.events)
+			}
+		}
+		d.set(nil)
+		if _, fresh, err := o.send(t.Context()); err != nil || !fresh {
+			t.Errorf("%s: when it takes the list: %v, %v", name, fresh, err)
+		}
+		refers(t, address+"/web", o.digest())
+		// Who may not is told so: that is not the registry's nature.
+		d, address = newDesk(t)
+		o.Push[0] = address + "/web:1"
+		d.set(on("PUT", "/manifests/sha256:", 401, ""))
+		if _, _, err := o.send(t.Context()); err == nil || !strings.Contains(err.Error(), "docker login") {
+			t.Errorf("without the right: %v", err)
+		}
+	}
+}
+
+// The list is there, and what leads to it is not: the next push brings that.
+func TestAListThatNobodyFinds(t *testing.T) {
+	d, address := newDesk(t)
+	o := newOutgoing(t, address+"/web:1")
+	d.set(on("PUT", "/manifests/sha256-", 503, ""))
+	if _, _, err := o.send(t.Context()); err == nil {
+		t.Error("it is all well")
+	}
+	d.set(nil)
+	if _, fresh, err := o.send(t.Context()); err != nil || !fresh {
+		t.Errorf("%v, %v", fresh, err)
+	}
+	refers(t, address+"/web", o.digest())
+}
+
+func TestNoListIfNoneIsWanted(t *testing.T) {
+	d, address := newDesk(t)
+	image, e := newImage(t, tree(t)), newExporter()
+	e.SBOM, e.Push = false, []string{address + "/web:1"}
+	order := artefacttest.Order(t, image, &e.Docker, e)
+	m, err := order.Make(t.Context(), image, nil)
+	peer.Must(t, err)
+	for _, f := range m.Files {
+		if strings.Contains(f.Name, "cdx") {
+			t.Errorf("there is %s", f.Name)
+		}
+	}
+	_, fresh, err := e.Send(t.Context(), order.Dir, m, nil)
+	if err != nil || !fresh {
+		t.Errorf("%v, %v", fresh, err)
+	}
+	for _, request := range d.changes() {
+		if strings.HasPrefix(request, "PUT") && strings.Contains(request, "/manifests/") && request != "PUT /v2/web/manifests/1" {
+			t.Errorf("it is asked %s", request)
+		}
+	}
+}
+
+// endless is an answer that never ends.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestAnAnswerWithoutEnd(t *testing.T) {
+	round := roundTripper(func(*http.Request) (*http.Response, error) {
+		return &http.Response{Body: io.NopCloser(endless{})}, nil
+	})
+	r, err := http.NewRequest(http.MethodGet, "https://registry.example.org/v2/", nil)
+	peer.Must(t, err)
+	response, err := guarded{round, false}.RoundTrip(r)
+	peer.Must(t, err)
+	if n, err := io.Copy(io.Discard, response.Body); n != maxAnswer || err != nil {
+		t.Errorf("%d, %v", n, err)
 	}
 }
 

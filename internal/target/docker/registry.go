@@ -1,19 +1,25 @@
 package docker
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"herdbook/internal/artefact"
 )
 
 // accounts are files in which accounts of registries may be, as "docker login" and "podman
@@ -83,11 +89,15 @@ func accountIn(path string, registry authn.Resource) (authn.Authenticator, error
 }
 
 // guarded sends nothing in the clear but to the loopback, unless it is insecure. The
-// library would, to any private address.
+// library would, to any private address. It bounds what a registry answers, and keeps when
+// that wants to be asked again.
 type guarded struct {
 	http.RoundTripper
 	insecure bool
 }
+
+// maxAnswer is the most that is read of an answer, in bytes: registries take manifests of 4 MiB.
+const maxAnswer = 8 << 20
 
 var errClear = errors.New("the registry speaks no HTTPS; insecure = true pushes without it, with all accounts in the clear")
 
@@ -97,7 +107,32 @@ func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme == "http" && !g.insecure && host != "localhost" && !net.ParseIP(host).IsLoopback() {
 		return nil, errClear
 	}
-	return g.RoundTripper.RoundTrip(r)
+	response, err := g.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(response.Body, maxAnswer), response.Body}
+	if wish := artefact.RetryAfter(response.Header.Get("Retry-After"), response.Header.Get("Date")); wish > 0 {
+		response.Request = r.WithContext(context.WithValue(r.Context(), wished{}, wish))
+	}
+	return response, nil
+}
+
+// wished is by what the request of an answer has the time for which the registry wants to
+// be left alone: the errors that the library makes of answers have nothing else of them.
+type wished struct{}
+
+// retryAfter is that time; 0 for none.
+func retryAfter(err error) time.Duration {
+	var status *transport.Error
+	if !errors.As(err, &status) || status.Request == nil {
+		return 0
+	}
+	wish, _ := status.Request.Context().Value(wished{}).(time.Duration)
+	return wish
 }
 
 // short is what a registry answered, without the pages that proxies write.
@@ -110,7 +145,7 @@ func short(err error) string {
 		return fmt.Sprintf("%d %s", status.StatusCode, http.StatusText(status.StatusCode))
 	}
 	text := status.Error()
-	return text[:min(len(text), 1000)]
+	return strings.ToValidUTF8(text[:min(len(text), 1000)], "")
 }
 
 // explain says what can be done about an error.

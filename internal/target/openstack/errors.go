@@ -9,12 +9,13 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/gophercloud/gophercloud/v2"
+
+	"herdbook/internal/artefact"
 )
 
 // damagedError says that the cloud has other bytes than were sent.
@@ -68,20 +69,13 @@ func response(err error) (answer gophercloud.ErrUnexpectedResponseCode, doing st
 	return answer, doing, true
 }
 
-// maxRetryAfter is the longest that a service's wish is followed.
-const maxRetryAfter = time.Minute
-
 // retryAfter is how long a service wants to be left alone; 0 if it does not say.
 func retryAfter(err error) time.Duration {
 	answer, _, ok := response(err)
 	if !ok {
 		return 0
 	}
-	seconds, err := strconv.Atoi(answer.ResponseHeader.Get("Retry-After"))
-	if err != nil || seconds < 0 {
-		return 0
-	}
-	return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	return artefact.RetryAfter(answer.ResponseHeader.Get("Retry-After"), answer.ResponseHeader.Get("Date"))
 }
 
 // advice says what can be done about an answer.
