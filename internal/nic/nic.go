@@ -1,10 +1,11 @@
 // Package nic sets up the network devices of the machine it runs on, for programs that
-// are the first of a system: addresses, routes, up and down.
+// are the first of a system: addresses of IPv4, routes, up and down.
 package nic
 
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -26,18 +27,29 @@ func Down(name string) error {
 
 // Configure gives a device an address with the prefix of its network, and brings it up.
 func Configure(name string, address netip.Prefix) error {
-	var mask [4]byte
-	binary.BigEndian.PutUint32(mask[:], ^uint32(0)<<(32-address.Bits()))
 	if err := setAddress(name, unix.SIOCSIFADDR, address.Addr()); err != nil {
 		return err
 	}
+	var mask [4]byte
+	binary.BigEndian.PutUint32(mask[:], ^uint32(0)<<(32-address.Bits()))
 	if err := setAddress(name, unix.SIOCSIFNETMASK, netip.AddrFrom4(mask)); err != nil {
 		return err
 	}
 	return Up(name)
 }
 
+// is4 refuses what is no address of IPv4.
+func is4(address netip.Addr) error {
+	if !address.Is4() {
+		return fmt.Errorf("%s is no address of IPv4", address)
+	}
+	return nil
+}
+
 func setAddress(name string, request uint, address netip.Addr) error {
+	if err := is4(address); err != nil {
+		return err
+	}
 	four := address.As4()
 	_, err := withInterface(name, func(fd int, r *unix.Ifreq) error {
 		return errors.Join(r.SetInet4Addr(four[:]), unix.IoctlIfreq(fd, request, r))
@@ -77,6 +89,9 @@ func withInterface(name string, fn func(fd int, r *unix.Ifreq) error) (uint32, e
 // DefaultRoute leads what is for elsewhere to a gateway on a device's network. It asks
 // for it by rtnetlink: a header, a route message, and the attributes gateway and interface.
 func DefaultRoute(name string, gateway netip.Addr) error {
+	if err := is4(gateway); err != nil {
+		return err
+	}
 	index, err := interfaceIndex(name)
 	if err != nil {
 		return err
