@@ -40,7 +40,7 @@ func (a *app) storeListCommand() *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "LAYER\tPARENT\tSIZE\tMADE\tTOOK\tTESTS\tIMAGE\tSTEP")
+			fmt.Fprintln(w, "LAYER\tPARENT\tSIZE\tPARTS\tMADE\tTOOK\tTESTS\tIMAGE\tSTEP")
 			total := int64(0)
 			for _, l := range layers {
 				parent := "-"
@@ -51,9 +51,13 @@ func (a *app) storeListCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Digest.Short(), parent, survey.Bytes(l.Size),
+				size, parts, err := partsOf(s, l)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Digest.Short(), parent, survey.Bytes(l.Size), parts,
 					l.Created.Local().Format(minutes), seconds(l.Elapsed), tally(tests), l.Image, l.Step)
-				total += l.Size
+				total += l.Size + size
 			}
 			if err := w.Flush(); err != nil {
 				return err
@@ -62,6 +66,15 @@ func (a *app) storeListCommand() *cobra.Command {
 			return err
 		},
 	}
+}
+
+// partsOf is how large the files beside a layer are that artefacts have in common.
+func partsOf(s *store.Store, l store.Layer) (size int64, shown string, err error) {
+	size, err = s.PartsSize(l.Digest)
+	if size == 0 {
+		return size, "-", err
+	}
+	return size, survey.Bytes(size), err
 }
 
 // minutes is how a time is shown to people.
@@ -93,8 +106,9 @@ func (a *app) storeGCCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove layers that no definition reaches any more",
 		Long: "Remove layers and fetched media that were not used for --max-age, then the longest unused layers until the rest fits\n" +
-			"in --max-size. That counts layers only: media and packages that are kept come on top of it, and only --max-age removes them.\n" +
-			"What a definition that is still there reached in its last build always stays.",
+			"in --max-size, and then what targets have in common beside layers that stay, which they make anew. That counts layers only:\n" +
+			"media and packages that are kept come on top of it, and only --max-age removes them. What a definition that is still there\n" +
+			"reached in its last build always stays.",
 		Args: arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			var err error
@@ -118,6 +132,9 @@ func (a *app) storeGCCommand() *cobra.Command {
 			}
 			for _, l := range report.Layers {
 				fmt.Fprintf(a.Stdout, "%s %s  %s  %s %s\n", verb, l.Digest.Short(), survey.Bytes(l.Size), l.Image, l.Step)
+			}
+			for _, t := range report.Parts {
+				fmt.Fprintf(a.Stdout, "%s parts of %s  %s  %s %s\n", verb, t.Layer.Digest.Short(), survey.Bytes(t.Bytes), t.Layer.Image, t.Layer.Step)
 			}
 			for _, name := range report.Work {
 				fmt.Fprintf(a.Stdout, "%s %s\n", verb, name)

@@ -20,16 +20,23 @@ import (
 // those that they stand on, always stay.
 type Policy struct {
 	MaxAge  time.Duration // layers that were not used for longer go; 0: no limit
-	MaxSize int64         // then the longest unused go until the rest is no larger, in bytes; 0: no limit
+	MaxSize int64         // then the longest unused go until the rest is no larger, in bytes, and parts of the rest; 0: no limit
 	DryRun  bool          // only tell
 }
 
 // Report is what a collection removed, or would.
 type Report struct {
-	Layers []Layer  // in the order of their removal
-	Freed  int64    // bytes
-	Work   []string // names of what processes left that are no more, and of what was fetched
-	Left   int64    // bytes of the layers that stay
+	Layers []Layer   // in the order of their removal
+	Parts  []Trimmed // layers that stay without theirs
+	Freed  int64     // bytes
+	Work   []string  // names of what processes left that are no more, and of what was fetched
+	Left   int64     // bytes of the layers that stay, with their parts
+}
+
+// Trimmed is a layer that lost parts.
+type Trimmed struct {
+	Layer Layer
+	Bytes int64
 }
 
 // FailedAge is how long what a failed step left is kept, unless told otherwise.
@@ -75,15 +82,19 @@ func (s *Store) collect(now time.Time, p Policy, r *Report) error {
 	for d := range s.basesInUse(r.Work) {
 		reached[d] = true
 	}
-	doomed := s.choose(layers, reached, now, p)
+	sizes, err := s.sizes(layers)
+	if err != nil {
+		return err
+	}
+	doomed := s.choose(choice{layers, sizes, reached}, now, p)
 	stay := map[digest.Digest]bool{}
 	for _, l := range layers {
 		stay[l.Digest] = true
-		r.Left += l.Size
+		r.Left += sizes[l.Digest]
 	}
 	for _, l := range doomed {
 		delete(stay, l.Digest)
-		r.Left -= l.Size
+		r.Left -= sizes[l.Digest]
 	}
 	if !p.DryRun {
 		if err := s.sweep(stay, stale); err != nil {
@@ -96,7 +107,14 @@ func (s *Store) collect(now time.Time, p Policy, r *Report) error {
 				return fmt.Errorf("layer %s: %w", l.Digest.Short(), err)
 			}
 		}
-		r.Layers, r.Freed = append(r.Layers, l), r.Freed+l.Size
+		r.Layers, r.Freed = append(r.Layers, l), r.Freed+sizes[l.Digest]
+	}
+	for _, l := range layers { // the longest unused first
+		if stay[l.Digest] {
+			if err := s.collectParts(l, p, r); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -172,14 +190,22 @@ func (s *Store) Expire(now time.Time, age time.Duration) error {
 	return nil
 }
 
+// choice is what there is to choose of.
+type choice struct {
+	layers  []Layer                 // are put in the order of their last use
+	sizes   map[digest.Digest]int64 // with parts
+	reached map[digest.Digest]bool
+}
+
 // choose lists the layers that may go, children before their parents.
-func (s *Store) choose(layers []Layer, reached map[digest.Digest]bool, now time.Time, p Policy) []Layer {
+func (s *Store) choose(c choice, now time.Time, p Policy) []Layer {
+	layers := c.layers
 	children := map[digest.Digest]int{}
 	total := int64(0)
 	used := map[digest.Digest]time.Time{}
 	for _, l := range layers {
 		children[l.Parent]++
-		total += l.Size
+		total += c.sizes[l.Digest]
 		used[l.Digest] = s.lastUse(l)
 	}
 	kept := map[digest.Digest]bool{}
@@ -187,7 +213,7 @@ func (s *Store) choose(layers []Layer, reached map[digest.Digest]bool, now time.
 	for _, l := range layers {
 		byDigest[l.Digest] = l
 	}
-	for d := range reached {
+	for d := range c.reached {
 		for d != "" && !kept[d] {
 			kept[d] = true
 			d = byDigest[d].Parent
@@ -207,7 +233,7 @@ func (s *Store) choose(layers []Layer, reached map[digest.Digest]bool, now time.
 			}
 			gone[l.Digest] = true
 			children[l.Parent]--
-			total -= l.Size
+			total -= c.sizes[l.Digest]
 			doomed = append(doomed, l)
 			i = -1 // its parent, unused for longer, may be free to go now
 		}

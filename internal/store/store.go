@@ -7,6 +7,7 @@
 //	layers/DIGEST/layer.json   its record
 //	layers/DIGEST/log.ndjson   the events of its making
 //	layers/DIGEST/used         its time of last use
+//	layers/DIGEST/part-*       what artefacts of the layer have in common, a file named by what it is
 //	layers/DIGEST/tests/       how each test of it ended last, a file named by the test's key
 //	layers/work-*              a layer in the making, locked by who makes it
 //	layers/failed-*            what a failed step left, for a look inside
