@@ -70,7 +70,7 @@ func (e *Exporter) access() (a access, err error) {
 		options = append(options, clouds.WithCloudName(synthetic), clouds.WithCloudsYAML(strings.NewReader(text)))
 	}
 	if a.auth, a.endpoint, a.tls, err = clouds.Parse(options...); err != nil {
-		return a, fmt.Errorf("read how the cloud %s is entered: %w", a.name, err)
+		return a, fmt.Errorf("read how the cloud %s is entered: %w", a.name, discreet(err))
 	}
 	a.auth.AllowReauth = a.auth.TokenID == ""
 	// The domain that every Keystone has, as openstackclient takes it.
@@ -81,6 +81,18 @@ func (e *Exporter) access() (a access, err error) {
 		s.DomainID = "default"
 	}
 	return a, nil
+}
+
+// discreet leaves out what the reader of YAML says, which could quote a secret.
+func discreet(err error) error {
+	root := err
+	for inner := errors.Unwrap(root); inner != nil; inner = errors.Unwrap(root) {
+		root = inner
+	}
+	if strings.HasPrefix(root.Error(), "yaml: ") {
+		return errors.New("clouds.yaml, or secure.yaml beside it, has not the form that openstackclient reads")
+	}
+	return err
 }
 
 // maxClouds bounds a clouds.yaml, in bytes.

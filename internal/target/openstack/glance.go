@@ -22,12 +22,13 @@ import (
 	"herdbook/internal/event"
 )
 
-// The properties by which images are found again: whose revisions they are, the layer, and
-// the digest of the file.
+// The properties by which images are found again: whose revisions they are, the layer, the
+// digest of the file, and where it was brought from.
 const (
 	imageProperty  = "herdbook_image"
 	layerProperty  = "herdbook_layer"
 	sourceProperty = "herdbook_source"
+	originProperty = "herdbook_origin"
 )
 
 // query is what images are looked for by.

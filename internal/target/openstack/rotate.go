@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
@@ -12,11 +13,23 @@ import (
 	"herdbook/internal/event"
 )
 
-// rotate takes the name from older revisions, and deletes those that are too many.
+// abandoned is how old an upload from elsewhere is of which nobody takes care any more.
+const abandoned = 24 * time.Hour
+
+// rotate takes the name from other revisions, and deletes those that are too many, and what
+// uploads from elsewhere left.
 func (d *delivery) rotate(ctx context.Context, c *cloud, image *images.Image, all []images.Image) error {
 	kept := 0
 	for _, old := range all {
-		if old.ID == image.ID || old.Name == d.incomplete() {
+		switch {
+		case old.ID == image.ID:
+			continue
+		case old.Name == d.incomplete():
+			if image.UpdatedAt.Sub(old.UpdatedAt) > abandoned { // by the cloud's clock
+				if err := d.discard(ctx, c, old); err != nil {
+					return fmt.Errorf("delete what an upload left: %w", err)
+				}
+			}
 			continue
 		}
 		if err := d.retire(ctx, c, old); err != nil {

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
@@ -39,7 +41,8 @@ func (e *Exporter) Send(ctx context.Context, dir string, m artefact.Manifest, si
 	if err != nil {
 		return "", false, fmt.Errorf("upload to OpenStack: %w", err)
 	}
-	d := &delivery{Exporter: e, facts: found, path: filepath.Join(dir, m.Main), source: file, sink: sink}
+	path := filepath.Join(dir, m.Main)
+	d := &delivery{Exporter: e, facts: found, path: path, source: file, origin: origin(path), sink: sink}
 	for n := 1; ; n++ {
 		id, err := d.attempt(ctx, a)
 		switch {
@@ -74,6 +77,7 @@ type delivery struct {
 	facts   facts
 	path    string
 	source  digest.Digest // of the file
+	origin  string        // of the upload
 	sink    event.Sink
 	changed bool // the cloud is not as it was
 }
@@ -84,32 +88,57 @@ func (d *delivery) attempt(ctx context.Context, a access) (id string, err error)
 	if err != nil {
 		return "", err
 	}
-	all, err := c.list(ctx, d.Name)
+	before, err := c.list(ctx, d.Name)
 	if err != nil {
 		return "", err
 	}
-	image, err := d.there(ctx, c, all)
+	image, err := d.there(ctx, c, before)
 	if err != nil {
 		return "", err
 	}
 	if err := d.promote(ctx, c, image); err != nil {
 		return "", err
 	}
-	return image.ID, d.rotate(ctx, c, image, all)
+	now := before
+	if d.changed { // which takes its time
+		if now, err = c.list(ctx, d.Name); err != nil {
+			return "", err
+		}
+	}
+	return image.ID, d.rotate(ctx, c, d.newest(image, before, now), now)
 }
 
-// there finds the image with the bytes of the file, or uploads it. What was left half
-// done by an upload that broke off goes; if only the proof was left, it is brought.
+// newest is which image has the name in the end, if others came while this one was brought:
+// the one that was begun last, so that all who look agree.
+func (d *delivery) newest(image *images.Image, before, now []images.Image) *images.Image {
+	for i, other := range now {
+		if other.ID == image.ID {
+			break // what follows is older
+		}
+		known := slices.ContainsFunc(before, func(b images.Image) bool { return b.ID == other.ID && b.Name != d.incomplete() })
+		if !known && other.Name == d.Name && !other.Hidden {
+			d.sink.Emit(event.Event{Kind: event.Notice, Text: fmt.Sprintf("another build has brought a newer %s meanwhile, %s: that has the name", d.Name, other.ID)})
+			return &now[i]
+		}
+	}
+	return image
+}
+
+// there finds the image with the bytes of the file, or uploads it. What an upload from here
+// left half done goes; if only the proof was left, it is brought. One from elsewhere may
+// still go on.
 func (d *delivery) there(ctx context.Context, c *cloud, all []images.Image) (found *images.Image, err error) {
 	for i, image := range all {
-		ours, active := property(image, sourceProperty) == string(d.source), image.Status == images.ImageStatusActive
+		ours := property(image, sourceProperty) == string(d.source) && image.Status == images.ImageStatusActive
 		switch {
-		case found == nil && ours && active && image.Name != d.incomplete():
-			found = &all[i]
-			continue
 		case image.Name != d.incomplete():
-			continue // an older one
-		case found == nil && ours && active:
+			if found == nil && ours {
+				found = &all[i]
+			}
+			continue
+		case property(image, originProperty) != d.origin:
+			continue
+		case found == nil && ours:
 			if err := d.verify(ctx, &all[i]); err == nil {
 				found = &all[i]
 				continue
@@ -128,6 +157,13 @@ func (d *delivery) there(ctx context.Context, c *cloud, all []images.Image) (fou
 	return found, nil
 }
 
+// origin tells uploads of a file from those of others: herdbook lets no two at a time bring
+// one file of one machine.
+func origin(path string) string {
+	host, _ := os.Hostname() // "" is a name, too
+	return string(digest.Of([]byte(host + "\n" + path)))
+}
+
 // incomplete is the name of an image that is not proved to be whole.
 func (d *delivery) incomplete() string { return d.Name + " (incomplete)" }
 
@@ -136,9 +172,11 @@ func (d *delivery) incomplete() string { return d.Name + " (incomplete)" }
 func (d *delivery) upload(ctx context.Context, c *cloud) (*images.Image, error) {
 	d.sink.Emit(event.Event{Kind: event.Phase, Text: "upload to " + c.name})
 	hidden, private := true, images.ImageVisibilityPrivate
+	properties := maps.Clone(d.facts.Properties)
+	properties[originProperty] = d.origin
 	image, err := images.Create(ctx, c.images, images.CreateOpts{
 		Name: d.incomplete(), Visibility: &private, Hidden: &hidden, ContainerFormat: "bare", DiskFormat: d.facts.Format,
-		MinDisk: d.facts.MinDisk, MinRAM: d.facts.MinRAM, Properties: d.facts.Properties,
+		MinDisk: d.facts.MinDisk, MinRAM: d.facts.MinRAM, Properties: properties,
 	}).Extract()
 	if err != nil {
 		return nil, fmt.Errorf("make the image: %w", err)

@@ -348,7 +348,7 @@ func TestAnUploadThatWasLeft(t *testing.T) {
 	left := func(status, source string) map[string]any {
 		h.cloud.made++
 		return map[string]any{"id": fmt.Sprint("image-", h.cloud.made), "name": "small (incomplete)", "status": status, "visibility": "private", "owner": "p1",
-			"os_hidden": true, "herdbook_image": "small", "herdbook_source": source, "disk_format": "qcow2", "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+			"os_hidden": true, "herdbook_image": "small", "herdbook_source": source, "herdbook_origin": origin(filepath.Join(h.dir, "small.qcow2")), "disk_format": "qcow2", "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
 	}
 	source := string(digest.Of([]byte("one")))
 	h.cloud.images = append(h.cloud.images, left("queued", source), left("saving", source), left("active", "other"))
@@ -368,6 +368,84 @@ func TestAnUploadThatWasLeft(t *testing.T) {
 	h.cloud.images = append(h.cloud.images, damaged)
 	h.send()
 	h.has("image-4 small: active, private, os_hidden", "image-5 small: active, private, os_hidden", "image-7 small: active, private")
+}
+
+// What another herdbook may still be at is left alone, for a day.
+func TestAnUploadFromElsewhere(t *testing.T) {
+	h := newHerd(t)
+	for _, status := range []string{"queued", "saving", "active"} {
+		h.cloud.made++
+		h.cloud.images = append(h.cloud.images, map[string]any{"id": fmt.Sprint("image-", h.cloud.made), "name": "small (incomplete)", "status": status, "visibility": "private", "owner": "p1",
+			"os_hidden": true, "herdbook_image": "small", "herdbook_source": string(digest.Of([]byte("one"))), "herdbook_origin": "elsewhere", "disk_format": "qcow2",
+			"created_at": "2026-01-03T12:00:00Z", "updated_at": fmt.Sprintf("2026-01-0%dT12:00:00Z", h.cloud.made)})
+	}
+	h.send() // on the 4th
+	h.has("image-3 small (incomplete): active, private, os_hidden", "image-4 small: active, private")
+	if len(h.notices) > 0 {
+		t.Errorf("it is said: %q", h.notices)
+	}
+	if h.send() {
+		t.Error("it is sent again")
+	}
+}
+
+// Another build brings another revision while this one is brought.
+func TestANewerOneComesMeanwhile(t *testing.T) {
+	for rotate, want := range map[string][]string{
+		"hide":   {"image-1 small: active, private, os_hidden", "image-2 small: active, private"},
+		"rename": {"image-1 small 2026-01-01 00:00:00: active, private", "image-2 small: active, private"},
+	} {
+		h := newHerd(t)
+		h.exporter.Rotate = rotate
+		h.cloud.fault = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == "PUT" {
+				h.cloud.made++
+				newer := map[string]any{"id": "image-2", "name": "small", "visibility": "private", "owner": "p1", "os_hidden": false, "protected": false, "herdbook_image": "small",
+					"herdbook_source": "two", "disk_format": "qcow2", "created_at": "2026-01-02T00:00:00Z", "updated_at": "2026-01-02T00:00:00Z"}
+				h.cloud.hold(newer, []byte("two"))
+				h.cloud.images = append(h.cloud.images, newer)
+			}
+			return false
+		}
+		h.send()
+		h.has(want...)
+		if len(h.notices) != 1 || !strings.Contains(h.notices[0], "another build has brought a newer small meanwhile, image-2") {
+			t.Errorf("it is said: %q", h.notices)
+		}
+	}
+}
+
+// However two builds come in each other's way, one image has the name in the end, and
+// nothing is left half done.
+func TestTwoBuildsAtOnce(t *testing.T) {
+	for round := range 20 {
+		h := newHerd(t)
+		ends := make(chan error)
+		for i := range 3 {
+			other := &herd{T: t, cloud: h.cloud, exporter: h.exporter, dir: t.TempDir()}
+			other.revision([]string{"one", "two", "two"}[i])
+			go func() {
+				_, _, err := other.exporter.Send(t.Context(), other.dir, other.manifest, nil)
+				ends <- err
+			}()
+		}
+		for range 3 {
+			if err := <-ends; err != nil {
+				t.Error(err)
+			}
+		}
+		named := 0
+		for _, line := range h.cloud.told() {
+			if strings.HasSuffix(line, "small: active, private") {
+				named++
+			} else if !strings.HasSuffix(line, "small: active, private, os_hidden") {
+				t.Errorf("round %d: %s", round, line)
+			}
+		}
+		if named != 1 {
+			t.Errorf("round %d: %d have the name: %q", round, named, h.cloud.told())
+		}
+	}
 }
 
 func TestAFileThatHasChanged(t *testing.T) {
@@ -415,6 +493,10 @@ func TestCredentials(t *testing.T) {
 	application := write("application.yaml", "clouds: {lab: {auth_type: v3applicationcredential, auth: {auth_url: URL, application_credential_id: a1, application_credential_secret: the secret}}}\n")
 	write("home/.config/openstack/clouds.yaml", "clouds: {lab: {auth: {auth_url: URL, username: herd, password: the password, project_name: herd}}}\n")
 	write("xdg/openstack/clouds.yaml", "clouds: {lab: {auth: {auth_url: URL, username: herd, password: the password, project_name: herd}}}\n")
+	broken := func(dir, auth string) string {
+		write(dir+"/secure.yaml", "clouds: {lab: {auth: "+auth+"}}\n")
+		return write(dir+"/clouds.yaml", "clouds: {lab: {auth: {auth_url: URL, username: herd, project_name: herd}}}\n")
+	}
 	url := h.cloud.url + "/identity/v3"
 	for name, variables := range map[string]map[string]string{
 		"secure.yaml":               {"OS_CLIENT_CONFIG_FILE": secret, "OS_CLOUD": "lab"},
@@ -438,6 +520,8 @@ func TestCredentials(t *testing.T) {
 		"says no auth":                           {"OS_CLOUD": "lab", "OS_CLIENT_CONFIG_FILE": write("empty", "clouds: {lab: {}}")},
 		"does not take the credentials":          {"OS_AUTH_URL": url, "OS_USERNAME": "herd", "OS_PASSWORD": "wrong", "OS_PROJECT_NAME": "herd"},
 		"connection refused":                     {"OS_AUTH_URL": "http://127.0.0.1:1/v3", "OS_USERNAME": "herd", "OS_PASSWORD": "the password", "OS_PROJECT_NAME": "herd"},
+		"or secure.yaml beside it, has not the":  {"OS_CLOUD": "lab", "OS_CLIENT_CONFIG_FILE": broken("half", "the password")},
+		"or secure.yaml beside it, has not th":   {"OS_CLOUD": "lab", "OS_CLIENT_CONFIG_FILE": broken("anchor", "{password: *the-password}")},
 		"read how the cloud lab is entered: una": {"OS_CLOUD": "lab", "OS_CLIENT_CONFIG_FILE": write("ca", "clouds: {lab: {cacert: /nonexistent, auth: {auth_url: URL}}}")},
 	} {
 		h.exporter.LookupEnv = environment(variables)
@@ -445,7 +529,7 @@ func TestCredentials(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
-		for _, secret := range []string{"the password", "wrong"} {
+		for _, secret := range []string{"the pas", "the-pas", "wrong"} {
 			if strings.Contains(fmt.Sprint(err, h.notices), secret) {
 				t.Errorf("it tells a secret: %v %v", err, h.notices)
 			}
