@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -128,11 +129,21 @@ func (o Order) Find() (Manifest, bool) {
 	return m, true
 }
 
+// maxManifest bounds what is read as a manifest, in bytes.
+const maxManifest = 16 << 20
+
 // Read reads a manifest.
 func Read(path string) (m Manifest, err error) {
-	text, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return m, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return m, err
+	}
+	if len(text) > maxManifest {
+		return m, fmt.Errorf("read %s: it is too large for a manifest", path)
 	}
 	if err := json.Unmarshal(text, &m); err != nil {
 		return m, fmt.Errorf("read %s: %w", path, err)

@@ -286,6 +286,18 @@ func TestReadTakesNoPathsElsewhere(t *testing.T) {
 	}
 }
 
+// Not all that lies beside is a manifest.
+func TestReadTakesNoMoreThanAManifest(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "large.json")
+	peer.Must(t, errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, 1<<40)))
+	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("the error: %v", err)
+	}
+	_, err := order(t, dir, "web", "raw", files{".raw": "disk"}).Make(t.Context(), image("web"), nil)
+	peer.Must(t, err)
+}
+
 func TestWhatAnErrorSays(t *testing.T) {
 	dir := t.TempDir()
 	s, err := store.Open(t.TempDir())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,17 +42,34 @@ func (a *app) exportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, image := range def.Images {
-				has := slices.ContainsFunc(image.Targets, func(t definition.Target) bool { return o.exports(t) })
-				if image.Name == args[0] && !has {
-					return usageError{fmt.Sprintf("the image %q has no target %q; add target %q {} to it", args[0], args[1], args[1])}
-				}
+			if err := o.exportable(def); err != nil {
+				return err
 			}
 			return a.carryOut(c.Context(), o)
 		},
 	}
 	a.buildFlags(c, &o)
 	return c
+}
+
+// exportable refuses an export of what the definition does not export.
+func (o order) exportable(def *definition.Definition) error {
+	i := slices.IndexFunc(def.Images, func(i definition.Image) bool { return i.Name == o.names[0] })
+	if i < 0 {
+		return usageError{fmt.Sprintf("%q is what a target needs on its image: export the image", o.names[0])}
+	}
+	var has []string
+	for _, t := range def.Images[i].Targets {
+		if o.exports(t) {
+			return nil
+		}
+		has = append(has, t.Name())
+	}
+	what := "add a block target to it"
+	if len(has) > 0 {
+		what = "it has " + strings.Join(has, ", ")
+	}
+	return usageError{fmt.Sprintf("the image %q has no target %q; %s", o.names[0], o.target, what)}
 }
 
 // exports tells whether a target is meant by the name of one, or of a kind.

@@ -21,6 +21,7 @@ import (
 	"herdbook/internal/op"
 	"herdbook/internal/peer"
 	"herdbook/internal/signed"
+	"herdbook/internal/target"
 )
 
 func read(t *testing.T, name string) string {
@@ -232,6 +233,29 @@ func TestEveryOptionOfCustomizeIsDocumented(t *testing.T) {
 			t.Errorf("docs/customize.md does not show %s", shape)
 		case option.Kind != "" && !strings.Contains(row, "| `"+option.Kind+"` |"):
 			t.Errorf("docs/customize.md does not say that --%s is the step %s", option.Name, option.Kind)
+		}
+	}
+}
+
+// The section of a target has every field that its block takes.
+func TestEveryFieldOfATargetIsDocumented(t *testing.T) {
+	sections := strings.Split(read(t, "docs/targets.md"), "\n## ")
+	for _, kind := range target.Kinds() {
+		to, _ := target.New(kind, "web")
+		i := slices.IndexFunc(sections, func(s string) bool {
+			heading, _, _ := strings.Cut(s, "\n")
+			return slices.Contains(strings.Split(heading, ", "), kind)
+		})
+		if i < 0 {
+			t.Errorf("docs/targets.md has no section for %s", kind)
+			continue
+		}
+		fields := reflect.TypeOf(to).Elem()
+		for j := range fields.NumField() {
+			name, _, _ := strings.Cut(fields.Field(j).Tag.Get("hcl"), ",")
+			if name != "" && !strings.Contains(sections[i], "`"+name+"`") && !strings.Contains(sections[i], "`"+name+" = ") {
+				t.Errorf("docs/targets.md does not say %s of %s", name, kind)
+			}
 		}
 	}
 }

@@ -280,23 +280,26 @@ func (p *Plan) Image(name string) (Image, bool) {
 }
 
 // With returns the plan of the named images and all their ancestors; of all
-// images if no name is given. What the targets of those need comes with them.
+// images if no name is given. What the targets of those need comes with them, unless the
+// name is that of what one target needs.
 func (p *Plan) With(names ...string) (*Plan, error) {
 	if len(names) == 0 {
 		return p, nil
 	}
-	needed := map[string]bool{}
+	needed, places := map[string]bool{}, map[string]bool{} // places: those of the images
 	for _, name := range names {
+		whole := true
 		for name != "" {
 			image, ok := p.Image(name)
 			if !ok {
 				return nil, fmt.Errorf("there is no image %q in the definition", name)
 			}
-			needed[name] = true
+			whole = whole && image.Place == nil
+			needed[name], places[name] = true, places[name] || whole
 			name = image.From
 		}
 	}
-	return p.keep(func(image Image) bool { return needed[image.Name] || image.Place != nil && needed[image.From] }), nil
+	return p.keep(func(image Image) bool { return needed[image.Name] || image.Place != nil && places[image.From] }), nil
 }
 
 // Delivering returns the plan without the targets that are not wanted, and what they

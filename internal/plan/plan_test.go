@@ -350,6 +350,19 @@ func TestWhatATargetNeedsIsAnImageOnTopOfTheOther(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
+	// One alone, and beside its image.
+	d.Images[0].Targets = append(d.Images[0].Targets, definition.Target{Target: &target.Incus{Type: "blue"}, Image: "base", Steps: green.Steps})
+	two, err := New(d, lockOf("release"))
+	peer.Must(t, err)
+	for want, with := range map[string][]string{
+		"base →docker base/meadow-green →meadow-green":                             {"base/meadow-green"},
+		"base →docker base/meadow-green →meadow-green base/incus-blue →incus-blue": {"base/meadow-green", "base"},
+	} {
+		part, err := two.With(with...)
+		if got := strings.Join(names(part), " "); err != nil || got != want {
+			t.Errorf("%q: %s, %v, want %s", with, got, err, want)
+		}
+	}
 	if whole := names(p); len(whole) != 6 {
 		t.Errorf("the plan itself was changed: %v", whole)
 	}
