@@ -137,13 +137,23 @@ func equalBytes(t *testing.T, order artefact.Order, image *artefact.Image, first
 
 // spoilt makes it again when it is no longer what was made.
 func spoilt(t *testing.T, order artefact.Order, image *artefact.Image, m artefact.Manifest) {
+	manifest, err := os.ReadFile(order.ManifestPath())
+	peer.Must(t, err)
 	for name, spoil := range map[string]func() error{
-		"a file that is cut": func() error { return os.Truncate(filepath.Join(order.Dir, m.Main), 10) },
-		"a file that lacks":  func() error { return os.Remove(filepath.Join(order.Dir, m.Main)) },
-		"no manifest":        func() error { return os.Remove(order.ManifestPath()) },
+		"no manifest": func() error { return os.Remove(order.ManifestPath()) },
 		"a manifest that is none": func() error {
 			return os.WriteFile(order.ManifestPath(), []byte("{"), 0o644)
 		},
+	} {
+		peer.Must(t, spoil())
+		if _, there := order.Find(); there {
+			t.Errorf("it is there, with %s", name)
+		}
+		peer.Must(t, os.WriteFile(order.ManifestPath(), manifest, 0o644))
+	}
+	for name, spoil := range map[string]func() error{
+		"a file that is cut": func() error { return os.Truncate(filepath.Join(order.Dir, m.Main), 10) },
+		"a file that lacks":  func() error { return os.Remove(filepath.Join(order.Dir, m.Main)) },
 	} {
 		peer.Must(t, spoil())
 		if _, there := order.Find(); there {

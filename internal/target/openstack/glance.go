@@ -18,6 +18,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/imageimport"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/members"
+	"github.com/gophercloud/gophercloud/v2/pagination"
 
 	"herdbook/internal/event"
 )
@@ -37,14 +38,19 @@ type query url.Values
 // ToImageListQuery implements images.ListOptsBuilder.
 func (q query) ToImageListQuery() (string, error) { return "?" + url.Values(q).Encode(), nil }
 
+// maxImages bounds the images of one name in a project.
+const maxImages = 5000
+
 // find lists images of the project.
-func (c *cloud) find(ctx context.Context, by query) ([]images.Image, error) {
+func (c *cloud) find(ctx context.Context, by query) (list []images.Image, err error) {
 	by["owner"], by["limit"] = []string{c.project}, []string{"100"}
-	pages, err := images.List(c.images, by).AllPages(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list images: %w", err)
-	}
-	list, err := images.ExtractImages(pages)
+	err = images.List(c.images, by).EachPage(ctx, func(_ context.Context, page pagination.Page) (bool, error) {
+		some, err := images.ExtractImages(page)
+		if list = append(list, some...); err == nil && len(list) > maxImages {
+			err = fmt.Errorf("there are more than %d of the name: delete old ones (keep = N)", maxImages)
+		}
+		return true, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}

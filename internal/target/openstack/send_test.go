@@ -370,6 +370,28 @@ func TestAnUploadThatWasLeft(t *testing.T) {
 	h.has("image-4 small: active, private, os_hidden", "image-5 small: active, private, os_hidden", "image-7 small: active, private")
 }
 
+// A list that leads to itself ends.
+func TestAListWithoutEnd(t *testing.T) {
+	h := newHerd(t)
+	h.send()
+	pages := 0
+	h.cloud.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != "GET" || !strings.HasSuffix(r.URL.Path, "/images") {
+			return false
+		}
+		pages++
+		list := make([]any, 100)
+		for i := range list {
+			list[i] = h.cloud.images[0]
+		}
+		h.cloud.answer(w, http.StatusOK, map[string]any{"images": list, "next": "/image/v2/images?marker=image-1"})
+		return true
+	}
+	if _, _, err := h.try(); err == nil || !strings.Contains(err.Error(), "list images: there are more than 5000") || pages > 60 {
+		t.Errorf("%v after %d pages", err, pages)
+	}
+}
+
 // What another herdbook may still be at is left alone, for a day.
 func TestAnUploadFromElsewhere(t *testing.T) {
 	h := newHerd(t)
