@@ -20,16 +20,6 @@ import (
 // page is what a file system in memory counts in.
 const page = 4096
 
-// Volume mounts a small file system at dir for the time of a test.
-func Volume(t testing.TB, dir string, size int64) {
-	t.Helper()
-	peer.NeedRoot(t, "a file system of its own")
-	err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size))
-	peer.Need(t, !errors.Is(err, unix.EPERM), "this container allows no mounts")
-	peer.Must(t, err)
-	t.Cleanup(func() { peer.Must(t, unix.Unmount(dir, 0)) })
-}
-
 // resize gives a volume another size.
 func resize(t testing.TB, dir string, size int64) {
 	t.Helper()
@@ -45,7 +35,7 @@ func noRoom(t *testing.T, order artefact.Order, image *artefact.Image, first art
 		size += stat.Blocks * 512
 	}
 	order.Dir = t.TempDir()
-	Volume(t, order.Dir, max(page, size/2/page*page))
+	peer.Volume(t, order.Dir, fmt.Sprintf("size=%d", max(page, size/2/page*page)))
 	_, err := order.Make(t.Context(), image, nil)
 	if err == nil || strings.Count(err.Error(), "no space is left in "+order.Dir+"; free some there") != 1 {
 		t.Errorf("the error: %v", err)
@@ -70,7 +60,7 @@ func noRoomInStore(t *testing.T, order artefact.Order, image *artefact.Image, fi
 	}
 	copied := filepath.Join(t.TempDir(), "layers")
 	peer.Run(t, "cp", "-a", layers, copied)
-	Volume(t, layers, 1<<30)
+	peer.Volume(t, layers, "size=1g")
 	peer.Run(t, "cp", "-a", copied+"/.", layers)
 	var stat unix.Statfs_t
 	peer.Must(t, unix.Statfs(layers, &stat))
