@@ -218,8 +218,8 @@ func (o Order) explain(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.As(err, new(*store.FullError)):
-		return err // it says which, and what to do
+	case errors.As(err, new(*store.FullError)), strings.Contains(err.Error(), "no space is left in "+o.Dir):
+		return err // it says where, and what to do
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), "No space left on device"):
 		return fmt.Errorf("no space is left in %s; free some there: %w", o.Dir, err)
 	}
