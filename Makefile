@@ -98,6 +98,7 @@ FUZZED := \
 	internal/gateway:FuzzFrames \
 	internal/gateway:FuzzReadFrame \
 	internal/junit:FuzzFormat \
+	internal/kmod:FuzzFirmwareNames \
 	internal/puppet:FuzzParseReport \
 	internal/repo:FuzzParse \
 	internal/repo:FuzzParseOrigins \

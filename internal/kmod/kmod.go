@@ -1,5 +1,6 @@
 // Package kmod reads the modules of a kernel in a guest's tree: which there are, in what
-// order they are to be loaded, and their content. It loads none.
+// order they are to be loaded, their content, and the firmware that they ask for. It loads
+// none.
 package kmod
 
 import (
@@ -31,6 +32,7 @@ type Modules struct {
 	paths   map[string]string   // name → path below dir
 	needs   map[string][]string // path → the paths that it needs, to be loaded from the last to the first
 	builtin map[string]bool     // names
+	before  map[string][]string // name → names of what is of use to it, loaded before it
 }
 
 // Name is the name of the module in a file: the kernel takes - for _.
@@ -42,7 +44,7 @@ func Name(file string) string {
 // Read reads the lists of the modules that are in a directory such as
 // lib/modules/6.1.0-9-amd64.
 func Read(tree fs.FS, dir string) (*Modules, error) {
-	m := &Modules{tree: tree, dir: dir, paths: map[string]string{}, needs: map[string][]string{}, builtin: map[string]bool{}}
+	m := &Modules{tree: tree, dir: dir, paths: map[string]string{}, needs: map[string][]string{}, builtin: map[string]bool{}, before: map[string][]string{}}
 	text, err := readFile(tree, path.Join(dir, "modules.dep"))
 	if err != nil {
 		return nil, err
@@ -60,8 +62,37 @@ func Read(tree fs.FS, dir string) (*Modules, error) {
 	for line := range bytes.Lines(text) {
 		m.builtin[Name(strings.TrimSpace(string(line)))] = true
 	}
-	return m, nil
+	return m, m.readBefore()
 }
+
+// readBefore reads modules.softdep, whose lines are such as
+// softdep r8169 pre: realtek post: other.
+func (m *Modules) readBefore() error {
+	text, err := readFile(m.tree, path.Join(m.dir, "modules.softdep"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for line := range bytes.Lines(text) {
+		fields := strings.Fields(string(line))
+		if len(fields) < 3 || fields[0] != "softdep" {
+			continue
+		}
+		before := false
+		for _, word := range fields[2:] {
+			if strings.HasSuffix(word, ":") {
+				before = word == "pre:"
+			} else if before {
+				name := strings.ReplaceAll(fields[1], "-", "_")
+				m.before[name] = append(m.before[name], word)
+			}
+		}
+	}
+	return nil
+}
+
+// Before lists the modules that are to be loaded before one, where there are such: it may
+// look for what they do, and does not need them to be loaded.
+func (m *Modules) Before(name string) []string { return m.before[strings.ReplaceAll(name, "-", "_")] }
 
 // Has tells whether the kernel has a module, or its like built in.
 func (m *Modules) Has(name string) bool {

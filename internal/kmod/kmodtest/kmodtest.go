@@ -3,6 +3,9 @@ package kmodtest
 
 import (
 	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
 	"io/fs"
 	"os/exec"
 	"path"
@@ -89,4 +92,26 @@ func Names(files []string) []string {
 		list = append(list, kmod.Name(file))
 	}
 	return list
+}
+
+// Module makes a file of a module that has nothing but words of its section .modinfo, such
+// as firmware=card/a.bin.
+func Module(t testing.TB, info ...string) []byte {
+	t.Helper()
+	const names = "\x00.modinfo\x00.shstrtab\x00"
+	var words string
+	for _, w := range info {
+		words += w + "\x00"
+	}
+	head := elf.Header64{Shoff: 64, Shentsize: 64, Shnum: 3, Shstrndx: 2, Type: uint16(elf.ET_REL), Machine: uint16(elf.EM_X86_64), Version: 1, Ehsize: 64}
+	copy(head.Ident[:], elf.ELFMAG+"\x02\x01\x01")
+	sections := []elf.Section64{
+		{},
+		{Name: 1, Type: uint32(elf.SHT_PROGBITS), Off: 256 + uint64(len(names)), Size: uint64(len(words)), Addralign: 1},
+		{Name: 10, Type: uint32(elf.SHT_STRTAB), Off: 256, Size: uint64(len(names)), Addralign: 1},
+	}
+	var file bytes.Buffer
+	peer.Must(t, errors.Join(binary.Write(&file, binary.LittleEndian, head), binary.Write(&file, binary.LittleEndian, sections)))
+	file.WriteString(names + words)
+	return file.Bytes()
 }
