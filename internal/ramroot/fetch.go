@@ -2,6 +2,7 @@ package ramroot
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -87,6 +88,9 @@ func fetchRest(client *http.Client, c Config, sum *digest.Writer) (final bool, e
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", sum.Size()))
 	}
 	answer, err := client.Do(request)
+	if untrusted := (*tls.CertificateVerificationError)(nil); errors.As(err, &untrusted) {
+		return true, fmt.Errorf("%w: this initrd trusts whom the image trusted when it was exported, by this machine's clock: add the server's CA to the image, or set the clock", err)
+	}
 	if err != nil {
 		return false, errors.Join(err, context.Cause(ctx))
 	}

@@ -137,6 +137,16 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+// A server that nobody vouches for is not asked again.
+func TestFetchFromStrangers(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	err := fetch(&http.Client{}, Config{Size: 1, URL: server.URL}, filepath.Join(t.TempDir(), "root"), 0)
+	if err == nil || !strings.Contains(err.Error(), "add the server's CA to the image") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestInitOfTheSystem(t *testing.T) {
 	root := t.TempDir()
 	if _, err := systemInit(root, nil); err == nil || !strings.Contains(err.Error(), "/sbin/init, nor") {
