@@ -148,15 +148,17 @@ func TestInitrdIsTheRoot(t *testing.T) {
 func TestScripts(t *testing.T) {
 	needInit(t)
 	peer.NeedTool(t, "grub-script-check")
-	image := ramdisktest.Image(t, tree(t))
-	for name, c := range map[string]struct{ url, ipxe, grub string }{
-		"beside": {"", "kernel small.vmlinuz initrd=initrd panic=30 rootfstype=ramfs console=ttyS0\ninitrd --name initrd small.initrd\n", "linux /small.vmlinuz panic=30"},
+	image := ramdisktest.Image(t, trusting(t, nil))
+	for name, c := range map[string]struct{ url, ipxe, grub, pxelinux string }{
+		"beside": {"", "kernel small.vmlinuz initrd=initrd panic=30 rootfstype=ramfs console=ttyS0\ninitrd --name initrd small.initrd\n", "linux /small.vmlinuz panic=30", "KERNEL small.vmlinuz\n\tINITRD small.initrd\n"},
 		"at a url": {"http://boot.example.org:8080/images/", "kernel http://boot.example.org:8080/images/small.vmlinuz initrd=initrd panic=30 console=ttyS0\n",
-			"linux (http,boot.example.org:8080)/images/small.vmlinuz panic=30 console=ttyS0\n"},
+			"if linux (http,boot.example.org:8080)/images/small.vmlinuz panic=30 console=ttyS0; then\n\t\tinitrd (http,boot.example.org:8080)/images/small.initrd\n\telse\n\t\tlinux /small.vmlinuz",
+			"KERNEL http://boot.example.org:8080/images/small.vmlinuz\n\tINITRD http:"},
+		"by HTTPS": {"https://boot.example.org", "kernel https://boot.example.org/small.vmlinuz", "{\n\tlinux /small.vmlinuz panic=30 console=ttyS0\n\tinitrd /small.initrd\n", "KERNEL small.vmlinuz\n\tINITRD small.initrd\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			order, _ := export(t, image, exporter(func(r *target.RAMDisk) { r.URL, r.Arguments = c.url, []string{"console=ttyS0"} }))
-			for file, want := range map[string]string{"small.ipxe": c.ipxe, "small.grub.cfg": c.grub, "small.pxelinux.cfg": "INITRD"} {
+			for file, want := range map[string]string{"small.ipxe": c.ipxe, "small.grub.cfg": c.grub, "small.pxelinux.cfg": c.pxelinux} {
 				if text, err := os.ReadFile(filepath.Join(order.Dir, file)); err != nil || !strings.Contains(string(text), want) {
 					t.Errorf("%s: %s, %v", file, text, err)
 				}
