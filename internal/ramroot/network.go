@@ -58,9 +58,9 @@ func online() (offline func(), err error) {
 	case <-ctx.Done():
 		devices := asked()
 		if len(devices) == 0 {
-			return nil, errors.New("there is no network device that this initrd has a driver for")
+			return nil, errors.New("there is no network device that this initrd has a driver for" + lackOfFirmware(kernelLog()))
 		}
-		return nil, fmt.Errorf("ask for an address on %s: %w", strings.Join(devices, ", "), context.Cause(ctx))
+		return nil, fmt.Errorf("ask for an address on %s: %w%s", strings.Join(devices, ", "), context.Cause(ctx), lackOfFirmware(kernelLog()))
 	}
 }
 

@@ -28,7 +28,7 @@ func (i *ISO) RAMDisk() *RAMDisk {
 func (*ISO) Kind() string { return "iso" }
 
 // Version implements Target.
-func (*ISO) Version() int { return 1 }
+func (*ISO) Version() int { return 2 }
 
 // Variant implements Target.
 func (*ISO) Variant() string { return "" }

@@ -30,7 +30,7 @@ func NewRAMDisk() *RAMDisk {
 func (*RAMDisk) Kind() string { return "ramdisk" }
 
 // Version implements Target.
-func (*RAMDisk) Version() int { return 1 }
+func (*RAMDisk) Version() int { return 2 }
 
 // Variant implements Target.
 func (r *RAMDisk) Variant() string { return "" }

@@ -87,6 +87,9 @@ func (w *work) budget(ctx context.Context) (map[string]any, error) {
 	if !w.Medium {
 		facts["fits_ipxe_window"] = b.kernel+b.initrd <= window-kernelMemory
 	}
+	if len(w.firmware) > 0 {
+		facts["firmware"] = w.firmware
+	}
 	return facts, nil
 }
 

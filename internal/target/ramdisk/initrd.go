@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -29,8 +31,11 @@ var rootModules = []string{"loop", "squashfs", "overlay"}
 // of Ethernet cards.
 var networkDrivers = []string{"virtio_net", "virtio_pci", "virtio_mmio", "vmxnet3", "hv_netvsc", "hv_vmbus", "xen_netfront"}
 
-// maxModules bounds all modules of an initrd, in bytes.
-const maxModules = 256 << 20
+// Bounds of an initrd.
+const (
+	maxModules  = 256 << 20 // bytes of all modules and their firmware
+	maxFirmware = 2000      // files that the modules ask for, be they there or not
+)
 
 // initrd is the content of one: modules and what package ramroot reads.
 type initrd struct {
@@ -38,17 +43,25 @@ type initrd struct {
 	size    int64 // bytes of all files
 }
 
+// add adds a file, with the directories that it is the first in.
 func (i *initrd) add(name string, content []byte, mode uint64) {
+	i.makeDir(path.Dir(name))
 	i.size += int64(len(content))
 	i.records = append(i.records, cpio.StaticFile(name, string(content), mode))
 }
 
+// makeDir adds a directory, unless it is there.
+func (i *initrd) makeDir(name string) {
+	if name == "." || slices.ContainsFunc(i.records, func(r cpio.Record) bool { return r.Name == name }) {
+		return
+	}
+	i.makeDir(path.Dir(name))
+	i.records = append(i.records, cpio.Directory(name, 0o755))
+}
+
 // begin makes an initrd with its first process and what that is to know.
 func (w *work) begin() (*initrd, error) {
-	i := &initrd{records: []cpio.Record{
-		cpio.Directory("dev", 0o755), cpio.CharDev("dev/console", 0o600, 5, 1),
-		cpio.Directory("etc", 0o755), cpio.Directory(ramroot.Dir, 0o755),
-	}}
+	i := &initrd{records: []cpio.Record{cpio.Directory("dev", 0o755), cpio.CharDev("dev/console", 0o600, 5, 1)}}
 	text, err := json.Marshal(w.config)
 	if err != nil {
 		return nil, err
@@ -76,7 +89,6 @@ func (w *work) writeInitrd(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		i.records = append(i.records, cpio.Directory("etc/ssl", 0o755), cpio.Directory("etc/ssl/certs", 0o755))
 		i.add(certificates[0], trusted, 0o644)
 	}
 	w.unpacked = i.size
@@ -85,7 +97,6 @@ func (w *work) writeInitrd(ctx context.Context, out io.Writer) error {
 
 // addModules adds the modules that the initrd loads, and the lists of them.
 func (w *work) addModules(i *initrd) error {
-	i.records = append(i.records, cpio.Directory(ramroot.ModulesDir, 0o755))
 	m := w.kernel.modules
 	always, err := m.Order(rootModules, nil)
 	if err != nil {
@@ -106,15 +117,43 @@ func (w *work) addModules(i *initrd) error {
 		i.add(ramroot.DriversFile, []byte(list), 0o644)
 	}
 	i.add(ramroot.ModulesFile, []byte(strings.Join(names(always), "\n")+"\n"), 0o644)
+	return w.addFiles(i, files)
+}
+
+// addFiles adds the files of modules, and what the image has of the firmware that those ask
+// for.
+func (w *work) addFiles(i *initrd, files []string) error {
 	slices.Sort(files)
+	var wanted []string
 	for _, file := range slices.Compact(files) {
-		content, err := m.Content(file)
+		content, err := w.kernel.modules.Content(file)
 		if err != nil {
 			return err
 		}
 		if i.add(ramroot.ModulesDir+"/"+kmod.Name(file)+".ko", content, 0o644); i.size > maxModules {
 			return fmt.Errorf("they have more than %d bytes", maxModules)
 		}
+		names, err := kmod.FirmwareNames(content)
+		if err != nil {
+			return fmt.Errorf("find the firmware of module %s: %w", file, err)
+		}
+		if wanted = append(wanted, names...); len(wanted) > maxFirmware {
+			return fmt.Errorf("they ask for more than %d files of firmware", maxFirmware)
+		}
+	}
+	slices.Sort(wanted)
+	for _, name := range slices.Compact(wanted) {
+		content, err := w.kernel.modules.Firmware(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the image is for machines without such cards, or so it seems
+		}
+		if err != nil {
+			return err
+		}
+		if i.add("lib/firmware/"+name, content, 0o644); i.size > maxModules {
+			return fmt.Errorf("with their firmware they have more than %d bytes: take firmware that no machine needs out of the image", maxModules)
+		}
+		w.firmware = append(w.firmware, name)
 	}
 	return nil
 }
@@ -131,7 +170,7 @@ func driversFor(m *kmod.Modules, drivers []string) (files []string, list string,
 		if !slices.Contains(drivers, a.Module) {
 			continue
 		}
-		order, err := m.Order(nil, []string{a.Module})
+		order, err := m.Order(nil, append(slices.Clone(m.Before(a.Module)), a.Module))
 		if err != nil {
 			return nil, "", err
 		}

@@ -146,7 +146,8 @@ type work struct {
 
 	root     string // path of the squashfs; "" if there is none
 	config   ramroot.Config
-	unpacked int64 // bytes of what the initrd becomes, without a root in it
+	firmware []string // names of what of it is in the initrd
+	unpacked int64    // bytes of what the initrd becomes, without a root in it
 }
 
 func (w *work) name(ending string) string { return w.image.Name + "." + ending }
