@@ -119,7 +119,7 @@ func (w *work) measure(ctx context.Context, b *budget) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, drop()) }()
-	words := append([]string{w.CommandLine()}, "console=ttyS0,115200", "quiet", "panic=1", ramroot.MeasureArgument)
+	words := append([]string{w.CommandLine()}, "console=ttyS0,115200", "quiet", "panic=1", "no_timer_check", ramroot.MeasureArgument)
 	if w.Layout == squashfs {
 		words = append(words, asRamfs)
 	}

@@ -22,7 +22,7 @@ import (
 // outright are the arguments by which QEMU starts an artefact's kernel and initrd.
 func outright(o artefact.Order, words ...string) []string {
 	in := func(ending string) string { return filepath.Join(o.Dir, "small."+ending) }
-	return []string{"-kernel", in("vmlinuz"), "-initrd", in("initrd"), "-append", strings.Join(append(words, "panic=1", "console=ttyS0"), " ")}
+	return []string{"-kernel", in("vmlinuz"), "-initrd", in("initrd"), "-append", strings.Join(append(words, "panic=1", "console=ttyS0", "no_timer_check"), " ")}
 }
 
 // TestVMTargetRAMDiskStarts starts the small system out of memory in both layouts, twice.
