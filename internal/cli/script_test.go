@@ -382,7 +382,7 @@ func inMachines(t *testing.T, dir string) {
 	}
 	lock, err := os.ReadFile(filepath.Join(base, lockName))
 	peer.Must(t, err)
-	cow, err := filepath.Abs("testdata/cow.hcl")
+	testdata, err := filepath.Abs("testdata")
 	peer.Must(t, err)
 	examples, err := filepath.Abs("../../examples")
 	peer.Must(t, err)
@@ -392,7 +392,8 @@ func inMachines(t *testing.T, dir string) {
 		cache := filepath.Join(e.WorkDir, "cache")
 		e.Setenv("XDG_CACHE_HOME", cache)
 		e.Setenv("GOSS", goss)
-		e.Setenv("COW", cow)
+		e.Setenv("COW", filepath.Join(testdata, "cow.hcl"))
+		e.Setenv("REPORT", filepath.Join(testdata, "report.sh"))
 		e.Setenv("EXAMPLES", examples)
 		// Links will do, since a layer is never written to; but not for locks.
 		link := exec.Command("cp", "--archive", "--link", filepath.Join(shared, "herdbook"), cache)
