@@ -224,6 +224,7 @@ func TestVMPuppetRuns(t *testing.T) {
 
 // A message is no change that a second run must not make; what is changed for it is one.
 func TestVMPuppetManifest(t *testing.T) {
+	peer.Alone(t, "puppet")
 	facts := map[string]string{"herd_rack": "r2 \"&<'\u00e9"}
 	var h onThisHost
 	outcome, err := h.do(t, t.Context(), &op.Puppet{Manifest: "notify { \"rack ${facts['herd_rack']}\": }", Facts: facts})
@@ -238,6 +239,7 @@ func TestVMPuppetManifest(t *testing.T) {
 
 // A run whose resource could not be made into others ends with 0, and has failed.
 func TestVMPuppetFailsWithoutAStatus(t *testing.T) {
+	peer.Alone(t, "puppet")
 	var h onThisHost
 	dir := t.TempDir()
 	for _, name := range []string{"a", "b", "c"} {

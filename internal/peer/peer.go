@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +47,15 @@ func NeedTool(t testing.TB, names ...string) {
 func NeedRoot(t testing.TB, why string) {
 	t.Helper()
 	Need(t, os.Getuid() == 0, why+" needs root")
+}
+
+// Alone waits until no other test holds something of this host, such as "puppet", and holds
+// it to the end of the test. The tests of several packages run at the same time.
+func Alone(t testing.TB, what string) {
+	t.Helper()
+	lock := flock.New(filepath.Join(os.TempDir(), "herdbook-test-"+what+".lock"))
+	Must(t, lock.Lock())
+	t.Cleanup(func() { Must(t, lock.Unlock()) })
 }
 
 // OwnMounts gives a test mounts of its own, which end with it: it is locked to a

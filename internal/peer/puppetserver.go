@@ -58,6 +58,7 @@ func NewPuppetServer(t testing.TB, how Puppet) *PuppetServer {
 	t.Helper()
 	NeedTool(t, "puppetserver", "java", "puppet", "dpkg-deb", "openssl")
 	NeedRoot(t, "a server that runs as puppet")
+	Alone(t, "puppet") // an agent on this host makes directories where it looks for devices
 	before := Listing(t, puppetSystem...)
 	t.Cleanup(func() {
 		if after := Listing(t, puppetSystem...); after != before {
