@@ -5,7 +5,7 @@
 # make check    the tests without machines, and what reads the code
 # make fuzz     readers of what strangers write, for a while each (FUZZTIME=10s)
 # make vm       the tests with machines
-# make test-targets    every target in the place that it is for
+# make test-targets    every target in the place that it is for: half an hour and more
 # make test-installer  the real Debian installer, to the end: 20 minutes and more
 # make bench    figures, beside those of the tools that herdbook succeeds
 # make bench BENCH=image      the same of the commands for any disk image
@@ -79,6 +79,7 @@ check: packages $(AGENT) $(INIT)
 		[ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
+	$(GO) vet -tags targets,installer ./...
 	$(GO) run $(STATICCHECK) ./...
 	@if curl --silent --fail --head --max-time 10 https://vuln.go.dev/index/db.json >/dev/null; \
 		then $(GO) run $(GOVULNCHECK) ./...; \
