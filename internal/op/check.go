@@ -39,7 +39,7 @@ func (*SSHKey) Version() int     { return 1 }
 func (*Hostname) Version() int   { return 2 }
 func (*Timezone) Version() int   { return 1 }
 func (*Service) Version() int    { return 1 }
-func (*Sysprep) Version() int    { return 3 }
+func (*Sysprep) Version() int    { return 4 }
 func (*Bootloader) Version() int { return 2 }
 func (*Agent) Version() int      { return 1 }
 

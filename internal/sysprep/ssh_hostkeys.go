@@ -128,11 +128,18 @@ var keyMaker = regexp.MustCompile(`keygen|gen-?keys`)
 
 // distributionMakesHostKeys tells whether sshd's own units see to its keys, by a unit
 // beside them (Red Hat, Arch) or by a command of their own (SUSE). The latter does
-// nothing where the settings name any key.
+// nothing where the settings name any key. Debian's unit, since Debian 13, works at a first
+// boot alone, which that of an image with an empty machine-id is not.
 func (t *task) distributionMakesHostKeys(named bool) (bool, error) {
 	makers, err := t.root.Glob(unitDirectories + "{sshd-keygen.target,sshd-keygen.service,sshd-keygen@.service,sshdgenkeys.service}")
-	if err != nil || len(makers) > 0 {
-		return len(makers) > 0, err
+	if err != nil {
+		return false, err
+	}
+	for _, name := range makers {
+		text, err := t.text(name)
+		if err != nil || !strings.Contains(text, "ConditionFirstBoot=yes") {
+			return err == nil, err
+		}
 	}
 	units, err := t.root.Glob(unitDirectories + "{ssh,sshd}.service")
 	if err != nil {

@@ -233,6 +233,7 @@ func TestHostKeysComeBack(t *testing.T) {
 	for name, more := range map[string][]node{
 		"suse":            {{Path: "/usr/lib/systemd/system/sshd.service", Content: "[Service]\nExecStartPre=/usr/sbin/sshd-gen-keys-start\n"}, {Path: "/etc/ssh/sshd_config.d/site.conf", Content: "Port 22\n"}, {Path: "/etc/ssh/sshd_config", Content: "Port 22\n"}},
 		"suse-named":      {{Path: "/usr/lib/systemd/system/sshd.service", Content: "[Service]\nExecStartPre=/usr/sbin/sshd-gen-keys-start\n"}, {Path: "/etc/ssh/sshd_config.d/site.conf", Content: "Port 22\n"}},
+		"debian-13":       {{Path: "/usr/lib/systemd/system/sshd-keygen.service", Content: "[Unit]\nConditionFirstBoot=yes\n\n[Service]\nExecStart=ssh-keygen -A\n"}},
 		"arch":            {{Path: "/usr/lib/systemd/system/sshd.service", Content: "[Unit]\nWants=sshdgenkeys.service\n"}, {Path: "/etc/ssh/sshd_config.d/site.conf", Content: "Port 22\n"}},
 		"suse-custom":     {{Path: "/usr/lib/systemd/system/sshd.service", Content: "[Service]\nExecStartPre=/usr/sbin/sshd-gen-keys-start\n"}},
 		"without-sshd":    {{Path: "/usr/sbin/sshd"}},
