@@ -54,7 +54,13 @@ func TestVMTargetVagrant(t *testing.T) {
 	if status, said := r.build(t, "box"); status != exitDone {
 		t.Fatalf("status %d: %s", status, said)
 	}
-	t.Run("virtualbox", func(t *testing.T) { startAsVirtualBox(t, filepath.Join(shared, "dist", "box.virtualbox.box")) })
+	t.Run("virtualbox", func(t *testing.T) {
+		disk := addBox(t, filepath.Join(shared, "dist", "box.virtualbox.box"))
+		said := startAsVirtualBox(t, disk, "sudo id -u; id -u; cat /sys/class/net/e*/device/uevent | grep DRIVER; lsmod | grep -c '^ahci'; cat /etc/machine-id | wc -c")
+		if want := "0\n1000\nDRIVER=e1000\n1\n33\n"; said != want {
+			t.Errorf("it says %q, want %q", said, want)
+		}
+	})
 	t.Run("libvirt", func(t *testing.T) { upWithLibvirt(t, filepath.Join(shared, "dist", "box.libvirt.box")) })
 }
 
@@ -71,16 +77,23 @@ func insecureKey(t *testing.T) string {
 	return path
 }
 
-// startAsVirtualBox unpacks a box and starts its disk on AHCI, with an E1000 for the
-// network, in a machine with the chipset that VirtualBox has by default.
-func startAsVirtualBox(t *testing.T, box string) {
-	dir := t.TempDir()
-	t.Setenv("VAGRANT_HOME", filepath.Join(dir, "vagrant"))
+// addBox adds a box for VirtualBox and returns its disk.
+func addBox(t *testing.T, box string) (disk string) {
+	t.Helper()
+	home := filepath.Join(t.TempDir(), "vagrant")
+	t.Setenv("VAGRANT_HOME", home)
 	t.Setenv("VAGRANT_CHECKPOINT_DISABLE", "1")
 	if said := peer.Run(t, "vagrant", "box", "add", "--name", "herd", box, "--provider", "virtualbox"); !strings.Contains(said, "Successfully added") {
 		t.Error(said)
 	}
-	disk := filepath.Join(dir, "vagrant", "boxes", "herd", "0", "virtualbox", "box-disk001.vmdk")
+	return filepath.Join(home, "boxes", "herd", "0", "virtualbox", "box-disk001.vmdk")
+}
+
+// startAsVirtualBox starts the disk of a box on AHCI, with an E1000 for the network, in a
+// machine with the chipset that VirtualBox has by default, and returns what a command says
+// there.
+func startAsVirtualBox(t *testing.T, disk, command string) (said string) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	peer.Must(t, err)
 	port := listener.Addr().(*net.TCPAddr).Port
@@ -104,11 +117,11 @@ func startAsVirtualBox(t *testing.T, box string) {
 	}
 	// Its address comes by DHCP, behind the login. Until then QEMU takes connections and
 	// drops them.
-	key, said := insecureKey(t), ""
+	key := insecureKey(t)
 	for {
 		out, err := exec.CommandContext(ctx, "ssh", "-i", key, "-p", fmt.Sprint(port), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
 			"-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60", "-o", "BatchMode=yes", "-F", "none", "vagrant@127.0.0.1",
-			"sudo id -u; id -u; cat /sys/class/net/e*/device/uevent | grep DRIVER; lsmod | grep -c '^ahci'; cat /etc/machine-id | wc -c").CombinedOutput()
+			command).CombinedOutput()
 		if said = string(out); err == nil {
 			break
 		}
@@ -118,11 +131,9 @@ func startAsVirtualBox(t *testing.T, box string) {
 			t.Fatalf("nobody can log in: %s", said)
 		}
 	}
-	if want := "0\n1000\nDRIVER=e1000\n1\n33\n"; said != want {
-		t.Errorf("it says %q, want %q", said, want)
-	}
 	cancel()
 	<-ended
+	return said
 }
 
 // upWithLibvirt is the life of a machine under the real vagrant.
