@@ -105,7 +105,23 @@ func (d *delivery) attempt(ctx context.Context, a access) (id string, err error)
 			return "", err
 		}
 	}
-	return image.ID, d.rotate(ctx, c, d.newest(image, before, now), now)
+	if err := d.rotate(ctx, c, d.newest(image, before, now), now); err != nil || !d.changed {
+		return image.ID, err
+	}
+	return image.ID, d.settle(ctx, c, image.ID)
+}
+
+// settle sees to it that somebody has the name: two builds at a time may each have taken it
+// from the other. Whoever looks last finds that so.
+func (d *delivery) settle(ctx context.Context, c *cloud, id string) error {
+	all, err := c.list(ctx, d.Name)
+	if err != nil || slices.ContainsFunc(all, func(i images.Image) bool { return i.Name == d.Name && !i.Hidden }) {
+		return err
+	}
+	if i := slices.IndexFunc(all, func(i images.Image) bool { return i.ID == id }); i >= 0 {
+		return d.promote(ctx, c, &all[i])
+	}
+	return fmt.Errorf("another build has deleted the image %s that this one brought: build again, one at a time", id)
 }
 
 // newest is which image has the name in the end, if others came while this one was brought:

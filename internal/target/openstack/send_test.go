@@ -437,8 +437,8 @@ func TestANewerOneComesMeanwhile(t *testing.T) {
 	}
 }
 
-// However two builds come in each other's way, one image has the name in the end, and
-// nothing is left half done.
+// However two builds come in each other's way, an image has the name in the end, a single one
+// behind the next build, and nothing is left half done.
 func TestTwoBuildsAtOnce(t *testing.T) {
 	for round := range 20 {
 		h := newHerd(t)
@@ -456,16 +456,23 @@ func TestTwoBuildsAtOnce(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		named := 0
-		for _, line := range h.cloud.told() {
-			if strings.HasSuffix(line, "small: active, private") {
-				named++
-			} else if !strings.HasSuffix(line, "small: active, private, os_hidden") {
-				t.Errorf("round %d: %s", round, line)
+		named := func() (n int) {
+			for _, line := range h.cloud.told() {
+				if strings.HasSuffix(line, "small: active, private") {
+					n++
+				} else if !strings.HasSuffix(line, "small: active, private, os_hidden") {
+					t.Errorf("round %d: %s", round, line)
+				}
 			}
+			return n
 		}
-		if named != 1 {
-			t.Errorf("round %d: %d have the name: %q", round, named, h.cloud.told())
+		if named() == 0 {
+			t.Errorf("round %d: nobody has the name: %q", round, h.cloud.told())
+		}
+		h.revision("two")
+		h.send()
+		if named() != 1 {
+			t.Errorf("round %d, and one more: %d have the name: %q", round, named(), h.cloud.told())
 		}
 	}
 }
