@@ -35,6 +35,18 @@ type Terms struct {
 // ErrSilent says that the agent said nothing for too long.
 var ErrSilent = errors.New("the agent fell silent")
 
+// UnheardError says that the agent has never said a word in the time that it had: whatever
+// it was to work on is as it was. It wraps ErrSilent.
+type UnheardError time.Duration
+
+// Error implements error.
+func (e UnheardError) Error() string {
+	return fmt.Sprintf("%v: it was not heard within %v", ErrSilent, time.Duration(e))
+}
+
+// Unwrap returns ErrSilent.
+func (UnheardError) Unwrap() error { return ErrSilent }
+
 // ErrLost says that the agent ended without a result.
 var ErrLost = errors.New("the agent ended without a result")
 
@@ -93,7 +105,7 @@ const doubtful = 15 * time.Second
 // silence is the error of an agent that was not heard.
 func (t Terms) silence(spoke bool) error {
 	if !spoke {
-		return fmt.Errorf("%w: it was not heard within %v", ErrSilent, t.Hello)
+		return UnheardError(t.Hello)
 	}
 	return ErrSilent
 }

@@ -99,6 +99,12 @@ func Run(ctx context.Context, s Session) (wire.Result, error) {
 	spec := s.spec()
 	spec.Kernel, spec.Initrd, spec.CommandLine = kernel, initrd, commandLine
 	result, err := s.run(ctx, spec)
+	if _, unheard := errors.AsType[wire.UnheardError](err); unheard && !s.Job.Shell {
+		// A kernel may stand still in its first moments where the processor is emulated and
+		// the host is very busy. Nothing has touched the disk then.
+		s.Sink.Emit(event.Event{Kind: event.Notice, Text: err.Error() + "; the machine is started once more"})
+		result, err = s.run(ctx, spec)
+	}
 	if err != nil {
 		return result, fmt.Errorf("workshop: %w", err)
 	}

@@ -346,3 +346,34 @@ func TestVMUsrAndVarApart(t *testing.T) {
 	}
 	hostSees(t, path, "usr/here")
 }
+
+// An agent that is never heard gets a second machine, and no third.
+func TestVMAMachineThatStandsStillIsStartedOnceMore(t *testing.T) {
+	agent, err := Agent()
+	peer.Need(t, err == nil, "the agent is not built: make build")
+	g := newGuest(t, "")
+	g.write(t, "etc/fstab", "LABEL=root / ext4 defaults 0 1\n")
+	path := makeDisk(t, "gpt", part{mib: 400, format: "-t ext4 -L root", tree: g.dir})
+	verdict, err := machine.Probe(t.Context(), t.TempDir())
+	peer.Must(t, err)
+	var mu sync.Mutex
+	boots, notices := 0, 0
+	_, err = Run(t.Context(), Session{
+		Disk: path, Scratch: t.TempDir(), Agent: agent, Accelerator: verdict.Accelerator, Memory: 512, CPUs: 1,
+		Job:   wire.Job{Trim: true},
+		Terms: wire.Terms{Hello: 10 * time.Millisecond}, // no kernel is that fast
+		Sink: func(e event.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Kind == event.Phase && e.Text == "boot" {
+				boots++
+			}
+			if e.Kind == event.Notice && strings.Contains(e.Text, "is started once more") {
+				notices++
+			}
+		},
+	})
+	if _, unheard := errors.AsType[wire.UnheardError](err); !unheard || boots != 2 || notices != 1 {
+		t.Errorf("%v, %d boots, %d notices", err, boots, notices)
+	}
+}

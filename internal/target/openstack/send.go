@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 
 	"herdbook/internal/artefact"
@@ -118,10 +120,14 @@ func (d *delivery) settle(ctx context.Context, c *cloud, id string) error {
 	if err != nil || slices.ContainsFunc(all, func(i images.Image) bool { return i.Name == d.Name && !i.Hidden }) {
 		return err
 	}
-	if i := slices.IndexFunc(all, func(i images.Image) bool { return i.ID == id }); i >= 0 {
-		return d.promote(ctx, c, &all[i])
+	image, err := images.Get(ctx, c.images, id).Extract()
+	if gophercloud.ResponseCodeIs(err, http.StatusNotFound) {
+		return fmt.Errorf("another build has deleted the image %s that this one brought: build again, one at a time", id)
 	}
-	return fmt.Errorf("another build has deleted the image %s that this one brought: build again, one at a time", id)
+	if err != nil {
+		return fmt.Errorf("look at the image again: %w", err)
+	}
+	return d.promote(ctx, c, image)
 }
 
 // newest is which image has the name in the end, if others came while this one was brought:
