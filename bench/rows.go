@@ -186,7 +186,9 @@ func (b *bench) exports(ctx context.Context, image, target string) (r ran, err e
 			return r, err
 		}
 	}
-	return b.run(ctx, "export", image, target)
+	r, err = b.run(ctx, "export", image, target)
+	b.exportPeak = max(b.exportPeak, r.peak)
+	return r, err
 }
 
 func buildMemory(_ context.Context, b *bench) (row, error) {

@@ -51,7 +51,6 @@ func box(ctx context.Context, b *bench) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	b.exportPeak = r.peak
 	layer, err := b.flat(ctx, b.layers["box/vagrant-virtualbox sysprep \"generalise\""], "box.qcow2")
 	if err != nil {
 		return row{}, err
@@ -71,7 +70,6 @@ func squashfs(ctx context.Context, b *bench) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	b.exportPeak = max(b.exportPeak, r.peak)
 	roots, err := filepath.Glob(filepath.Join(b.dir, "dist", "*.squashfs"))
 	if err != nil || len(roots) != 1 {
 		return row{}, fmt.Errorf("find the root: %v, %w", roots, err)

@@ -14,13 +14,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"herdbook/internal/digest"
 	"herdbook/internal/disk"
 	"herdbook/internal/event"
 	"herdbook/internal/inspection"
+	"herdbook/internal/program"
 	"herdbook/internal/store"
 	"herdbook/internal/target"
 )
@@ -220,7 +220,7 @@ func (o Order) explain(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case errors.As(err, new(*store.FullError)), strings.Contains(err.Error(), "no space is left in "+o.Dir):
 		return err // it says where, and what to do
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), "No space left on device"):
+	case program.Full(err):
 		return fmt.Errorf("no space is left in %s; free some there: %w", o.Dir, err)
 	}
 	return err

@@ -15,13 +15,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 
 	"github.com/google/renameio/v2"
 
 	"herdbook/internal/event"
 	"herdbook/internal/filesystem"
+	"herdbook/internal/program"
 )
 
 // File is a file that was made.
@@ -78,7 +77,7 @@ func explain(ctx context.Context, dst string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), "No space left on device"):
+	case program.Full(err):
 		return fmt.Errorf("no space is left in %s; free some there: %w", filepath.Dir(dst), err)
 	}
 	return err

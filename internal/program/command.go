@@ -21,6 +21,12 @@ type Command struct {
 	Environment []string
 }
 
+// Full tells whether an error says that no space is left. Programs say it in their own
+// words.
+func Full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), "No space left on device")
+}
+
 // Run runs it without any input. What it says is in the error if it fails, which wraps
 // syscall.ENOSPC where it says that no space is left.
 func (c Command) Run(ctx context.Context) error {

@@ -41,6 +41,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"herdbook/internal/digest"
+	"herdbook/internal/program"
 )
 
 // Key is what a layer is asked for by: a digest of all that went into it, not
@@ -135,7 +136,7 @@ func (s *Store) Explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), "No space left on device"):
+	case program.Full(err):
 		return &FullError{s.dir, err}
 	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w: the store %s cannot be written to; --store puts it elsewhere", err, s.dir)

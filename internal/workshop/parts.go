@@ -9,14 +9,13 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"herdbook/internal/filesystem"
 	"herdbook/internal/inspection"
 	"herdbook/internal/kmod"
 	"herdbook/internal/mapper"
@@ -68,7 +67,7 @@ func Build(s *inspection.System, agent []byte, network bool) (Parts, error) {
 		return Parts{}, errors.New("the image has no kernel with modules in /boot and /lib/modules; add one to its packages, such as linux-image-amd64")
 	}
 	kernel := s.Kernels[0]
-	image, err := readKernel(s.Tree(), kernel.Image)
+	image, err := filesystem.ReadFile(s.Tree(), kernel.Image, maxKernel)
 	if err != nil {
 		return Parts{}, fmt.Errorf("read the image's kernel: %w", err)
 	}
@@ -152,21 +151,4 @@ func pack(m *kmod.Modules, files []string, agent []byte) ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
-}
-
-// readKernel reads a file of a kernel's size.
-func readKernel(tree fs.FS, name string) ([]byte, error) {
-	f, err := tree.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	p, err := io.ReadAll(io.LimitReader(f, maxKernel+1))
-	if err == nil && len(p) > maxKernel {
-		err = fmt.Errorf("it has more than %d bytes", maxKernel)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return p, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/members"
 	"github.com/gophercloud/gophercloud/v2/pagination"
 
+	"herdbook/internal/artefact"
 	"herdbook/internal/event"
 )
 
@@ -122,7 +123,7 @@ func (d *delivery) bring(ctx context.Context, c *cloud, id string) (err error) {
 	if err != nil {
 		return err
 	}
-	body := &upload{ctx: ctx, r: f, size: stat.Size(), sink: d.sink}
+	body := &upload{r: artefact.Within(ctx, f), size: stat.Size(), sink: d.sink}
 	if d.Import == "direct" {
 		return imagedata.Upload(ctx, c.images, id, body).ExtractErr()
 	}

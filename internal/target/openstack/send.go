@@ -279,9 +279,8 @@ func sumReader(ctx context.Context, r io.Reader) (*sums, error) {
 	return &sums{size, hex.EncodeToString(a.Sum(nil)), hex.EncodeToString(b.Sum(nil)), hex.EncodeToString(c.Sum(nil))}, err
 }
 
-// upload is a body that ends with ctx and tells how far it is.
+// upload is a body that tells how far it is.
 type upload struct {
-	ctx        context.Context
 	r          io.Reader
 	size, done int64
 	told       int64 // percent
@@ -290,9 +289,6 @@ type upload struct {
 
 // Read implements io.Reader.
 func (u *upload) Read(p []byte) (int, error) {
-	if u.ctx.Err() != nil {
-		return 0, context.Cause(u.ctx)
-	}
 	n, err := u.r.Read(p)
 	u.done += int64(n)
 	if percent := u.done * 100 / max(1, u.size); percent != u.told {
