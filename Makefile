@@ -1,11 +1,12 @@
 # make run      the main job on real input: build, test and deliver two Debian images
-# make test     every test, the ones with machines too
+# make test     every test of a change, the ones with machines too
 #
 # make build    bin/herdbook
 # make check    the tests without machines, and what reads the code
 # make fuzz     readers of what strangers write, for a while each (FUZZTIME=10s)
 # make vm       the tests with machines
 # make test-targets    every target in the place that it is for: half an hour and more
+# make test-puppet     a role by a real Puppet server in booted machines: ten minutes and more
 # make test-installer  the real Debian installer, to the end: 20 minutes and more
 # make bench    figures, beside those of the tools that herdbook succeeds
 # make bench BENCH=image      the same of the commands for any disk image
@@ -32,7 +33,7 @@ run: packages-run build
 	@echo "Look inside:   bin/herdbook shell --file herd/herdbook.hcl web"
 
 .PHONY: test
-test: check fuzz vm
+test: check vm
 
 .PHONY: build
 build: bin/herdbook
@@ -79,7 +80,7 @@ check: packages $(AGENT) $(INIT)
 		[ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
-	$(GO) vet -tags targets,installer ./...
+	$(GO) vet -tags targets,puppet,installer ./...
 	$(GO) run $(STATICCHECK) ./...
 	@if curl --silent --fail --head --max-time 10 https://vuln.go.dev/index/db.json >/dev/null; \
 		then $(GO) run $(GOVULNCHECK) ./...; \
@@ -123,6 +124,10 @@ vm: packages build
 .PHONY: test-targets
 test-targets: packages build
 	$(GO) test -tags targets -run '^TestVM$$/^target|^TestVMTarget' -timeout 85m -v ./... | grep --line-buffered -v -e '^=== ' -e 'no test files' -e '^ok .*no tests to run' ; exit $${PIPESTATUS[0]}
+
+.PHONY: test-puppet
+test-puppet: packages build
+	$(GO) test -tags puppet -run '^TestVMPuppet' -timeout 85m -v ./internal/agent ./internal/cli
 
 .PHONY: test-installer
 test-installer: build

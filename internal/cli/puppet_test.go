@@ -1,10 +1,11 @@
+//go:build puppet
+
 package cli
 
 import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,54 +17,8 @@ import (
 	"herdbook/internal/comparison"
 	"herdbook/internal/peer"
 	"herdbook/internal/puppet"
-	"herdbook/internal/store"
 	"herdbook/internal/workshop"
 )
-
-// ranch is a directory with a definition, and a store that begins with the base image.
-type ranch struct {
-	dir, store string
-	secret     string
-}
-
-// run runs herdbook and returns its status, and what it said on both outputs.
-func (r ranch) run(t *testing.T, args ...string) (status int, said string) {
-	t.Helper()
-	var out bytes.Buffer
-	status = Main(t.Context(), World{
-		Args: args, Stdin: os.Stdin, Stdout: io.MultiWriter(&out, t.Output()), Stderr: io.MultiWriter(&out, t.Output()), Now: time.Now,
-		LookupEnv: func(name string) (string, bool) {
-			if name == "CHALLENGE" {
-				return r.secret, true
-			}
-			return os.LookupEnv(name)
-		},
-	})
-	return status, out.String()
-}
-
-func (r ranch) build(t *testing.T, images ...string) (status int, said string) {
-	t.Helper()
-	return r.run(t, append([]string{"build", "--file", r.dir, "--store", r.store, "--progress", "plain", "--jobs", "2"}, images...)...)
-}
-
-// layer is the one that a step of an image has made.
-func (r ranch) layer(t *testing.T, image, step string) (store.Layer, string) {
-	t.Helper()
-	records, err := filepath.Glob(filepath.Join(r.store, "layers", "*", "layer.json"))
-	peer.Must(t, err)
-	for _, record := range records {
-		text, err := os.ReadFile(record)
-		peer.Must(t, err)
-		var l store.Layer
-		peer.Must(t, json.Unmarshal(text, &l))
-		if l.Image == image && l.Step == step {
-			return l, filepath.Join(filepath.Dir(record), "disk.qcow2")
-		}
-	}
-	t.Fatalf("there is no layer of %s of %s", step, image)
-	return store.Layer{}, ""
-}
 
 // newRanch makes the image of puppet.hcl, once, and a definition that goes on from it.
 func newRanch(t *testing.T, definition string) ranch {

@@ -1,3 +1,5 @@
+//go:build targets
+
 package ramdisk
 
 import (
