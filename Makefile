@@ -4,10 +4,10 @@
 # make build    bin/herdbook
 # make check    the tests without machines, and what reads the code
 # make fuzz     readers of what strangers write, for a while each (FUZZTIME=10s)
-# make vm       the tests with machines
+# make vm       the tests with machines that every change waits for
+# make test-long       every test with machines but the installer's, also those that nothing waits for: two hours
 # make test-targets    every target in the place that it is for: half an hour and more
-# make test-puppet     a role by a real Puppet server in booted machines: ten minutes and more
-# make test-installer  the real Debian installer, to the end: 20 minutes and more
+# make test-installer  the real Debian installer, to the end and into each of its failures: half an hour
 # make bench    figures, beside those of the tools that herdbook succeeds
 # make bench BENCH=image      the same of the commands for any disk image
 # make bench BENCH=repo       the same of repositories: publish, read, serve
@@ -70,9 +70,9 @@ bin/goss:
 
 # Tests with machines, and others that take minutes, are named TestVM…. These packages have no goroutines of
 # their own, and the race detector would make minutes of their seconds.
-UNRACED := $(addprefix ./internal/,ansible archive archtest btrfs cloudinit comparison customize definition digest disk event ext4 fat growth identity \
-	inspection install iso junit kmod luks lvm mapper md op pin pkgdb plan puppet repo repo/doors repo/manifest repo/streams survey target/format \
-	target/iso target/openstack target/ova target/ramdisk target/root target/vagrant tree uuid volume workshop xfs)
+UNRACED := $(addprefix ./internal/,ansible archive archtest btrfs cloudinit comparison container customize definition digest disk event ext4 fat growth identity \
+	inspection install iso junit kmod luks lvm mapper md nic op ovf pin pkgdb plan puppet repo repo/doors repo/manifest repo/publish repo/streams sbom survey target/format \
+	target/iso target/openstack target/ova target/ramdisk target/root target/vagrant tree unpack uuid volume workshop xfs)
 
 .PHONY: check
 check: packages $(AGENT) $(INIT)
@@ -80,7 +80,7 @@ check: packages $(AGENT) $(INIT)
 		[ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
-	$(GO) vet -tags targets,puppet,installer ./...
+	$(GO) vet -tags targets,long,installer ./...
 	$(GO) run $(STATICCHECK) ./...
 	@if curl --silent --fail --head --max-time 10 https://vuln.go.dev/index/db.json >/dev/null; \
 		then $(GO) run $(GOVULNCHECK) ./...; \
@@ -117,17 +117,20 @@ fuzz:
 		$(GO) test ./$${target%:*} -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) || exit 1; \
 	done
 
+# What is said of tests with machines: their output as it comes, without those that have nothing to do.
+TELL := grep --line-buffered -v -e '^=== ' -e 'no test files' -e '^ok .*no tests to run' ; exit $${PIPESTATUS[0]}
+
 .PHONY: vm
 vm: packages build
-	$(GO) test -run '^TestVM' -timeout 85m -v ./... | grep --line-buffered -v -e '^=== ' -e 'no test files' -e '^ok .*no tests to run' ; exit $${PIPESTATUS[0]}
+	$(GO) test -run '^TestVM' -timeout 85m -v ./... | $(TELL)
 
 .PHONY: test-targets
 test-targets: packages build
-	$(GO) test -tags targets -run '^TestVM$$/^target|^TestVMTarget' -timeout 85m -v ./... | grep --line-buffered -v -e '^=== ' -e 'no test files' -e '^ok .*no tests to run' ; exit $${PIPESTATUS[0]}
+	$(GO) test -tags targets -run '^TestVM$$/^target|^TestVMTarget' -timeout 85m -v ./... | $(TELL)
 
-.PHONY: test-puppet
-test-puppet: packages build
-	$(GO) test -tags puppet -run '^TestVMPuppet' -timeout 85m -v ./internal/agent ./internal/cli
+.PHONY: test-long
+test-long: packages build
+	$(GO) test -tags targets,long -run '^TestVM' -timeout 4h -v ./... | $(TELL)
 
 .PHONY: test-installer
 test-installer: build

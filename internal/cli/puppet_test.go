@@ -1,4 +1,4 @@
-//go:build puppet
+//go:build long
 
 package cli
 

@@ -1,4 +1,4 @@
-//go:build puppet || targets
+//go:build long || targets
 
 package cli
 

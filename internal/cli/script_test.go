@@ -352,12 +352,12 @@ func conditions(name string) (bool, error) {
 	return err == nil, nil
 }
 
-// TestVM builds with real machines. The images of base.hcl and cow.hcl are made once;
-// every script gets a store of its own, which begins with a copy of them, and base.hcl.
-func TestVM(t *testing.T) { inMachines(t, "vm") }
+// TestVM builds with real machines.
+func TestVM(t *testing.T) { inMachines(t, "vm", "base.hcl") }
 
-// inMachines runs the scripts of a directory that need machines.
-func inMachines(t *testing.T, dir string) {
+// inMachines runs the scripts of a directory that need machines. The images of the bases are
+// made once; every script gets a store of its own, which begins with a copy of them, and base.hcl.
+func inMachines(t *testing.T, dir string, bases ...string) {
 	t.Helper()
 	peer.NeedTool(t, "qemu-system-x86_64", "qemu-img", "mmdebstrap")
 	goss := peer.Goss(t)
@@ -368,7 +368,7 @@ func inMachines(t *testing.T, dir string) {
 	base := filepath.Join(shared, "base")
 	peer.Must(t, os.MkdirAll(base, 0o755))
 	definitions := map[string][]byte{}
-	for _, name := range []string{"base.hcl", "cow.hcl"} {
+	for _, name := range bases {
 		definitions[name], err = os.ReadFile(filepath.Join("testdata", name))
 		peer.Must(t, err)
 		peer.Must(t, os.WriteFile(filepath.Join(base, name), definitions[name], 0o644))

@@ -1,3 +1,5 @@
+//go:build installer
+
 // Package installer holds herdbook against the real Debian installer.
 package installer
 
@@ -17,7 +19,7 @@ const netboot = "/usr/lib/debian-installer/images/12/amd64/text/debian-installer
 
 // What goes wrong with a real installer is seen within a minute of being visible,
 // and told with the phase, the installer's own words, its console and its log.
-func TestVMFailuresOfTheInstaller(t *testing.T) {
+func TestInstallerFailures(t *testing.T) {
 	for _, name := range []string{"linux", "initrd.gz"} {
 		_, err := os.Stat(filepath.Join(netboot, name))
 		peer.Need(t, err == nil, "debian-installer-12-netboot-amd64 is not installed")
