@@ -125,6 +125,9 @@ func (f filling) run(ctx context.Context, sink event.Sink) (err error) {
 		f.Keyring = readable
 	}
 	strap, err := command(ctx, "mmdebstrap", f.mmdebstrap(f.scratch)...)
+	if err == nil {
+		err = keepMounts(strap)
+	}
 	if err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"herdbook/internal/program"
 )
 
@@ -29,6 +31,20 @@ func command(ctx context.Context, name string, args ...string) (*exec.Cmd, error
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 20 * time.Second
 	return cmd, nil
+}
+
+// keepMounts keeps what a program mounts to itself and its children, if this process is one
+// that can mount: however they end, no mount of /proc or /sys stays in a tree that somebody
+// is to delete. Others that mount are in a user namespace, which has the same effect.
+func keepMounts(cmd *exec.Cmd) error {
+	var has [2]unix.CapUserData
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &has[0]); err != nil {
+		return fmt.Errorf("find out what this process may do: %w", err)
+	}
+	if has[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0 {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // made private by os/exec
+	}
+	return nil
 }
 
 // namespace is a shell script that runs as root: as the real one if herdbook
