@@ -48,6 +48,13 @@ func (b budget) unpacking() int64 {
 // minimum is the memory of the smallest machine.
 func (b budget) minimum() int64 { return round(max(b.unpacking(), b.used+systemMemory), step) }
 
+// carried is the budget of an initrd that has the root in it.
+func (b budget) carried() budget {
+	b.initrd += b.root
+	b.unpacked += b.root
+	return b
+}
+
 // budget finds out what memory the artefact takes, and refuses one that takes too much.
 func (w *work) budget(ctx context.Context) (map[string]any, error) {
 	b := budget{unpacked: w.unpacked, doubled: w.Layout != squashfs, root: w.config.Size}
@@ -126,6 +133,9 @@ func (w *work) measure(ctx context.Context, b *budget) (err error) {
 	memory := b.minimum()
 	if limit := w.Memory(); limit > 0 && limit < memory {
 		memory = limit // it is the machine that has to tell
+	}
+	if w.fetches() { // here the initrd carries the root, which takes more than to fetch it
+		memory = max(memory, round(b.carried().unpacking(), step))
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, measureTime, fmt.Errorf("it took longer than %v", measureTime))
 	defer cancel()

@@ -2,6 +2,7 @@ package ramdisk
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -165,5 +166,25 @@ func TestVMTargetRAMDiskMemory(t *testing.T) {
 	order := artefacttest.Order(t, image, &e.RAMDisk, e)
 	if _, err := order.Make(t.Context(), image, nil); err == nil || !strings.Contains(err.Error(), "in a machine of 48 MiB of memory") {
 		t.Errorf("the error: %v", err)
+	}
+}
+
+// What is measured with the root in the initrd takes more than to fetch that root, which is
+// all that the machines have to have memory for.
+func TestVMTargetRAMDiskMemoryOfALargeRoot(t *testing.T) {
+	needInit(t)
+	dir := tree(t)
+	large := make([]byte, 170<<20)
+	rand.NewChaCha8([32]byte{}).Read(large)
+	peer.Must(t, os.WriteFile(filepath.Join(dir, "large"), large, 0o644))
+	e := exporter(func(r *target.RAMDisk) { r.URL, r.MaxMemory = "http://boot.example.org", "400M" })
+	e.Accelerator = func(context.Context) (machine.Accelerator, error) { return machine.TCG, nil }
+	image := ramdisktest.Image(t, dir)
+	order := artefacttest.Order(t, image, &e.RAMDisk, e)
+	m, err := order.Make(t.Context(), image, func(e event.Event) { t.Log(e.Text) })
+	peer.Must(t, err)
+	used, _ := m.Facts["memory_at_start"].(int64)
+	if m.Facts["memory_measured"] != true || used < 200<<20 || used > 272<<20 {
+		t.Errorf("facts: %v", m.Facts)
 	}
 }

@@ -119,7 +119,7 @@ func addKernel(t testing.TB, more func(*kmod.Modules) []string, write func(name 
 func Image(t testing.TB, tree string) *artefact.Image {
 	t.Helper()
 	disk := filepath.Join(t.TempDir(), "disk")
-	peer.Run(t, "mke2fs", "-q", "-t", "ext4", "-d", tree, disk, "192M")
+	peer.Run(t, "mke2fs", "-q", "-t", "ext4", "-d", tree, disk, "320M")
 	return artefacttest.Image(t, disk)
 }
 
