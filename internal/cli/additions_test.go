@@ -79,7 +79,7 @@ $`,
 		},
 		"iso": {
 			"sudo modinfo -n vboxguest vboxsf; sudo modinfo -F version vboxsf; sudo modprobe vboxsf; sudo dmesg | grep -o 'vboxguest: PCI device not found'; sudo VBoxService --version; " +
-				"test -x /usr/sbin/mount.vboxsf; ls /var/lib/dkms/mok.* /var/tmp; systemctl is-enabled vboxservice; sudo systemctl is-system-running --wait",
+				"test -x /usr/sbin/mount.vboxsf; ls /var/lib/dkms/mok.*; ls /var/tmp | grep -v ^systemd-private-; systemctl is-enabled vboxservice; sudo systemctl is-system-running --wait",
 			`^/lib/modules/6\S*/updates/dkms/vboxguest\.ko\S*
 /lib/modules/6\S*/updates/dkms/vboxsf\.ko\S*
 (7\.\S+) r(\d+)
@@ -87,7 +87,6 @@ modprobe: ERROR: could not insert 'vboxsf': No such device
 vboxguest: PCI device not found
 7\.\S+
 ls: cannot access '/var/lib/dkms/mok\.\*': No such file or directory
-/var/tmp:
 enabled
 running
 $`,
