@@ -139,6 +139,15 @@ func TestVMTargetRAMDiskFails(t *testing.T) {
 	}
 }
 
+// measured makes an artefact whose memory is measured in a machine.
+func measured(t *testing.T, image *artefact.Image, change func(*target.RAMDisk)) (artefact.Manifest, error) {
+	t.Helper()
+	e := exporter(change)
+	e.Accelerator = func(context.Context) (machine.Accelerator, error) { return machine.TCG, nil }
+	order := artefacttest.Order(t, image, &e.RAMDisk, e)
+	return order.Make(t.Context(), image, func(e event.Event) { t.Log(e.Text) })
+}
+
 // TestVMTargetRAMDiskMemory measures the memory, and starts the system in the least.
 func TestVMTargetRAMDiskMemory(t *testing.T) {
 	needInit(t)
@@ -149,10 +158,7 @@ func TestVMTargetRAMDiskMemory(t *testing.T) {
 		"initrd":   func(r *target.RAMDisk) { r.Layout = "initrd" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := exporter(change)
-			e.Accelerator = func(context.Context) (machine.Accelerator, error) { return machine.TCG, nil }
-			order := artefacttest.Order(t, image, &e.RAMDisk, e)
-			m, err := order.Make(t.Context(), image, func(e event.Event) { t.Log(e.Text) })
+			m, err := measured(t, image, change)
 			peer.Must(t, err)
 			used, _ := m.Facts["memory_at_start"].(int64)
 			if m.Facts["memory_measured"] != true || used < 32<<20 || used > 160<<20 {
@@ -161,10 +167,7 @@ func TestVMTargetRAMDiskMemory(t *testing.T) {
 			t.Log(m.Facts)
 		})
 	}
-	e := exporter(func(r *target.RAMDisk) { r.MaxMemory = "48M" })
-	e.Accelerator = func(context.Context) (machine.Accelerator, error) { return machine.TCG, nil }
-	order := artefacttest.Order(t, image, &e.RAMDisk, e)
-	if _, err := order.Make(t.Context(), image, nil); err == nil || !strings.Contains(err.Error(), "in a machine of 48 MiB of memory") {
+	if _, err := measured(t, image, func(r *target.RAMDisk) { r.MaxMemory = "48M" }); err == nil || !strings.Contains(err.Error(), "in a machine of 48 MiB of memory") {
 		t.Errorf("the error: %v", err)
 	}
 }
@@ -177,11 +180,7 @@ func TestVMTargetRAMDiskMemoryOfALargeRoot(t *testing.T) {
 	large := make([]byte, 170<<20)
 	rand.NewChaCha8([32]byte{}).Read(large)
 	peer.Must(t, os.WriteFile(filepath.Join(dir, "large"), large, 0o644))
-	e := exporter(func(r *target.RAMDisk) { r.URL, r.MaxMemory = "http://boot.example.org", "400M" })
-	e.Accelerator = func(context.Context) (machine.Accelerator, error) { return machine.TCG, nil }
-	image := ramdisktest.Image(t, dir)
-	order := artefacttest.Order(t, image, &e.RAMDisk, e)
-	m, err := order.Make(t.Context(), image, func(e event.Event) { t.Log(e.Text) })
+	m, err := measured(t, ramdisktest.Image(t, dir), func(r *target.RAMDisk) { r.URL, r.MaxMemory = "http://boot.example.org", "400M" })
 	peer.Must(t, err)
 	used, _ := m.Facts["memory_at_start"].(int64)
 	if m.Facts["memory_measured"] != true || used < 200<<20 || used > 272<<20 {
