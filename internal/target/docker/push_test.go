@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -280,21 +281,20 @@ func TestAPushGoesOn(t *testing.T) {
 
 // What a registry says of when it wants to be asked again is done.
 func TestARegistryThatSaysWhen(t *testing.T) {
-	d, address := newDesk(t)
-	o := newOutgoing(t, address+"/web:1")
+	o := newOutgoing(t)
 	for status, at := range map[int][2]string{429: {"POST", "/blobs/uploads/"}, 503: {"PUT", "/manifests/1"}} {
-		busy := true
+		d, address := newDesk(t) // one that has no blob yet, and is sent them all
+		var asked atomic.Bool
 		d.set(func(w http.ResponseWriter, r *http.Request) bool {
-			if !busy || r.Method != at[0] || !strings.HasSuffix(r.URL.Path, at[1]) {
+			if r.Method != at[0] || !strings.HasSuffix(r.URL.Path, at[1]) || asked.Swap(true) {
 				return false
 			}
-			busy = false
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(status)
 			return true
 		})
 		start := time.Now()
-		o.Push[0] = fmt.Sprintf("%s/web-%d:1", address, status)
+		o.Push = []string{address + "/web:1"}
 		if _, _, err := o.send(t.Context()); err != nil || time.Since(start) < time.Second {
 			t.Errorf("%d: %v after %s", status, err, time.Since(start))
 		}
