@@ -68,11 +68,11 @@ bin/versitygw:
 bin/goss:
 	CGO_ENABLED=0 $(GO) build -C tools/goss -ldflags="-s -w" -o $(CURDIR)/$@ github.com/goss-org/goss/cmd/goss
 
-# Tests with machines, and others that take minutes, are named TestVM…. These packages have no goroutines of
-# their own, and the race detector would make minutes of their seconds.
+# Tests with machines, and others that take minutes, are named TestVM…. In these packages nothing runs side by
+# side, or a pool of workers at most, and the race detector would make minutes of their seconds.
 UNRACED := $(addprefix ./internal/,ansible archive archtest btrfs cloudinit comparison container customize definition digest disk event ext4 fat growth identity \
-	inspection install iso junit kmod luks lvm mapper md nic op ovf pin pkgdb plan puppet repo repo/doors repo/manifest repo/publish repo/streams sbom survey target/format \
-	target/iso target/openstack target/ova target/ramdisk target/root target/vagrant tree unpack uuid volume workshop xfs)
+	inspection install iso kmod luks lvm mapper md nic op ovf pin pkgdb plan puppet repo repo/doors repo/manifest repo/publish repo/streams sbom survey target/format \
+	target/iso target/openstack target/ova target/ramdisk target/root target/vagrant tree unpack uuid volume xfs)
 
 .PHONY: check
 check: packages $(AGENT) $(INIT)
