@@ -51,17 +51,16 @@ func TestHTTP(t *testing.T) {
 // flaky lets every third call fail, in one of several ways.
 type flaky struct {
 	http.Handler
-	calls chan int
+	faults *buckettest.EveryThird
 }
 
 func (f flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	n := <-f.calls
-	f.calls <- n + 1
-	if n%3 != 0 {
+	turn, fails := f.faults.Fails(r)
+	if !fails {
 		f.Handler.ServeHTTP(w, r)
 		return
 	}
-	switch n / 3 % 4 {
+	switch turn % 4 {
 	case 0: // before the effect
 		panic(http.ErrAbortHandler)
 	case 1: // behind it
@@ -90,9 +89,7 @@ func (c *cut) Write(p []byte) (int, error) {
 func TestHTTPWhereEveryThirdCallFails(t *testing.T) {
 	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
 		server := served(t, func(h http.Handler) http.Handler {
-			f := flaky{h, make(chan int, 1)}
-			f.calls <- 1
-			return f
+			return flaky{h, new(buckettest.EveryThird)}
 		})
 		return client(t, server.URL, "secret")
 	})

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -137,23 +136,10 @@ var ways = map[string]proxy{
 func TestAnS3ThatFailsEveryThirdTimeWorks(t *testing.T) {
 	s := startS3(t)
 	kinds := []string{"500", "drop", "drop after", "cut", "503", "bad gateway"}
-	var mu sync.Mutex
-	count, inRow := 0, map[string]int{}
-	// fail tells how a request fails, if it does: not more often in a row than it is made again.
-	fail := func(request string) proxy {
-		mu.Lock()
-		defer mu.Unlock()
-		count++
-		if count%3 != 0 || inRow[request] == 4 {
-			inRow[request] = 0
-			return nil
-		}
-		inRow[request]++
-		return ways[kinds[count/3%len(kinds)]]
-	}
+	var faults buckettest.EveryThird
 	failing := s.before(t, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
-		if way := fail(r.Method + " " + r.RequestURI); way != nil {
-			way(w, r, forward)
+		if turn, fails := faults.Fails(r); fails {
+			ways[kinds[turn%len(kinds)]](w, r, forward)
 			return
 		}
 		forward.ServeHTTP(w, r)
@@ -163,8 +149,8 @@ func TestAnS3ThatFailsEveryThirdTimeWorks(t *testing.T) {
 		prefix++
 		return failing.at(t, fmt.Sprint("herd/", prefix))
 	})
-	if count < 1000 {
-		t.Errorf("only %d requests came by", count)
+	if n := faults.Requests(); n < 1000 {
+		t.Errorf("only %d requests came by", n)
 	}
 }
 

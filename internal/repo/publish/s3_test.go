@@ -10,10 +10,10 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"herdbook/internal/bucket"
+	"herdbook/internal/bucket/buckettest"
 	"herdbook/internal/peer"
 	"herdbook/internal/repo"
 )
@@ -44,13 +44,13 @@ func everyThird(t *testing.T, endpoint string) string {
 	peer.Must(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(to) // the host stays, since it is signed
 	proxy.ErrorLog = log.New(io.Discard, "", 0)
-	var calls atomic.Int64
+	var faults buckettest.EveryThird
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch n := calls.Add(1); {
-		case n%6 == 3:
+		switch turn, fails := faults.Fails(r); {
+		case fails && turn%2 == 1:
 			_, _ = io.Copy(io.Discard, r.Body)
 			http.Error(w, "busy", http.StatusServiceUnavailable)
-		case n%6 == 0:
+		case fails:
 			proxy.ServeHTTP(httptest.NewRecorder(), r) // it is done, and the answer is lost
 			panic(http.ErrAbortHandler)
 		default:
